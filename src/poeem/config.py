@@ -1,0 +1,249 @@
+"""Every setting a user can change: its default, meaning, unit and range, once.
+
+The command line builds its options, its TOML reader and `--show-config` from these classes, so a
+default changed here changes everywhere. Each class validates itself when it is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from poeem.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the field's standard word
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare a field: default, one-line help with its unit, inclusive range or choices."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class _Checked:
+    """Checks types, ranges and choices of every field after construction."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            name = f"{type(self).__name__}.{field.name}"
+            value = _coerce(name, getattr(self, field.name), hints[field.name])
+            _check_range(name, value, field.metadata)
+            object.__setattr__(self, field.name, value)
+
+
+@dataclass(frozen=True)
+class LayerConfig(_Checked):
+    """The index layer: what is trained with the model and becomes the index."""
+
+    num_subspaces: int = setting(
+        8, "codes per item; bytes per item at 256 codewords", low=1, high=4096
+    )
+    num_codewords: int = setting(256, "codewords per subspace", low=2, high=65_536)
+    num_lists: int = setting(0, "inverted lists; 0 = no coarse quantizer", low=0, high=2**24)
+    rotation: bool = setting(True, "learn a rotation of the vectors")
+    gradient: str = setting(
+        "both",
+        "where the loss on quantized vectors goes: through to the vectors only, or also to the "
+        "codewords, centroids and rotation",
+        choices=("both", "vectors"),
+    )
+    distortion_weight: float = setting(
+        10.0, "weight of |sg(x) - T(x)|^2, which pulls codewords to vectors", low=0
+    )
+    commitment_weight: float = setting(
+        1.0, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
+    )
+    pass_through_steps: int | None = setting(
+        1000, "training steps before collecting starts; none = warm start by hand", low=0
+    )
+    num_samples: int = setting(
+        65_536, "vectors collected for the warm start", low=2, high=2**24
+    )
+    kmeans_iterations: int = setting(25, "Lloyd iterations of each k-means", low=1, high=1000)
+    rotation_iterations: int = setting(
+        20, "alternations of codes and rotation in the warm start", low=0, high=1000
+    )
+    revive_window: int = setting(
+        32,
+        "a codeword unused while this many vectors per codeword went by is dead and gets revived; "
+        "0 = never",
+        low=0,
+        high=2**20,
+    )
+    seed: int = setting(0, "seed of warm start and revival", low=0, high=2**63 - 1)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """The two towers and how their vectors are compared."""
+
+    dim: int = setting(64, "length of a vector", low=1, high=65_536)
+    query_tower: str = setting(
+        "id",
+        "what a user is: a vector of their own, or the mean of the items they had",
+        choices=("id", "history"),
+    )
+    hidden_dims: tuple[int, ...] = setting((), "hidden widths of an MLP over both towers")
+    max_history: int = setting(100, "items of a history that count, latest first", low=1)
+    normalize: bool = setting(True, "scale query and item vectors to length 1")
+    temperature: float = setting(0.07, "scores are divided by this in the loss", low=1e-4)
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """The training loop."""
+
+    epochs: int = setting(24, "passes over the training pairs", low=1)
+    warm_start_epoch: int = setting(
+        18, "epochs of plain float training before the index joins in", low=0
+    )
+    batch_size: int = setting(4096, "pairs per step; the others in it are the negatives", low=2)
+    learning_rate: float = setting(1e-3, "Adam's step size for towers", low=0)
+    codebook_learning_rate: float = setting(1e-3, "Adam's step size for the layer", low=0)
+    rotation_learning_rate: float = setting(1e-3, "largest Givens angle per step, radians", low=0)
+    decay_epochs: int = setting(3, "last epochs in which the step sizes go to 0", low=0)
+    logq_correction: bool = setting(True, "subtract each negative's log popularity")
+    seed: int = setting(0, "seed of weights and data order", low=0, high=2**63 - 1)
+    eval_every: int = setting(2, "epochs between evaluations; 0 = only at the end", low=0)
+    eval_users: int = setting(2000, "users in each evaluation while training", low=1)
+    checkpoint_every: int = setting(500, "steps between checkpoints; 0 = only epochs", low=0)
+    num_threads: int = setting(0, "threads torch may use; 0 = its default", low=0)
+
+
+@dataclass(frozen=True)
+class DataConfig(_Checked):
+    """A table of interactions and how it is split."""
+
+    path: str = setting("online-retail", "a .parquet, .csv, .tsv or .npz file, or a bundled name")
+    user_column: str = setting("user", "column of user ids")
+    item_column: str = setting("item", "column of item ids")
+    timestamp_column: str | None = setting("timestamp", "column of times; used when it is there")
+    rating_column: str | None = setting(None, "column of ratings")
+    min_rating: float | None = setting(None, "keep ratings of at least this")
+    title_column: str | None = setting("title", "column of item names; used when it is there")
+    split_column: str = setting("split", "column with 0 train, 1 valid, 2 test, for split given")
+    split: str = setting(
+        "auto",
+        "how test pairs are chosen; auto = given if the split column is there, else time if there "
+        "are timestamps, else random",
+        choices=("auto", "given", "time", "last", "random"),
+    )
+    test_fraction: float = setting(0.2, "share of pairs held out by time or random", low=0, high=0.9)
+    on_bad_rows: str = setting("error", "unparsable rows", choices=("error", "skip"))
+    seed: int = setting(0, "seed of the random split", low=0, high=2**63 - 1)
+
+
+@dataclass(frozen=True)
+class BuildConfig(_Checked):
+    """From trained layer to index file."""
+
+    metric: str = setting("ip", "how queries and items are compared", choices=("ip", "l2", "cosine"))
+    batch_size: int = setting(16_384, "vectors encoded at a time", low=1)
+
+
+@dataclass(frozen=True)
+class SearchConfig(_Checked):
+    """Arguments of one search."""
+
+    k: int = setting(10, "items returned per query", low=1)
+    num_probes: int | None = setting(None, "lists visited; none = all of them", low=1)
+    num_threads: int = setting(1, "threads; 0 = one per core", low=0)
+
+
+@dataclass(frozen=True)
+class Config(_Checked):
+    """All of them: the sections of a TOML file."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    layer: LayerConfig = LayerConfig()
+    train: TrainConfig = TrainConfig()
+    build: BuildConfig = BuildConfig()
+    search: SearchConfig = SearchConfig()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Config:
+        """Build from nested dicts, as read from TOML.
+
+        Raises:
+            ConfigError: an unknown section or setting, or a value out of range.
+        """
+        known = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        for name, section in values.items():
+            if name not in known:
+                raise ConfigError(f"section [{name}]: unknown, wanted one of {', '.join(known)}")
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"section [{name}]: got {section!r}, wanted a table of settings")
+        return cls(**{name: build(known[name], section) for name, section in values.items()})
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return nested plain dicts; `Config.from_dict` takes them back."""
+        return {
+            name: {k: list(v) if isinstance(v, tuple) else v for k, v in section.items()}
+            for name, section in dataclasses.asdict(self).items()
+        }
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Make a config class from a mapping, refusing unknown names.
+
+    Raises:
+        ConfigError: an unknown setting, a wrong type or a value out of range.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"{cls.__name__}: unknown setting {', '.join(unknown)}; known are {', '.join(names)}"
+        )
+    return cls(**values)
+
+
+def flat_arguments(config: Any) -> dict[str, Any]:
+    """Return a config's settings as keyword arguments."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Turn ints into floats and lists into tuples where the field asks for it; refuse the rest."""
+    if isinstance(hint, types.UnionType):
+        if value is None or (isinstance(value, str) and value == "none"):
+            return None
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, (list, tuple)) and all(type(v) is int and v > 0 for v in value):
+            return tuple(value)
+        raise ConfigError(f"{name}: got {value!r}, wanted a list of positive integers")
+    if hint is float and type(value) is int:
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{name}: got {value!r}, wanted {hint.__name__}")
+    return value
+
+
+def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices, low, high = (metadata.get(key) for key in ("choices", "low", "high"))
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
+    if value is None or (low is None and high is None):
+        return
+    if not (low is None or value >= low) or not (high is None or value <= high):
+        raise ConfigError(f"{name}: got {value!r}, wanted {_range_text(low, high)}")
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"at least {low:g}"
+    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"

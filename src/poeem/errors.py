@@ -1,0 +1,127 @@
+"""Every error this library raises on purpose.
+
+    PoeemError
+    ├── InputError (also a ValueError)          what the caller passed is wrong
+    │   ├── ShapeError                          wrong number of dimensions, width or length; empty
+    │   ├── DtypeError (also a TypeError)       wrong element type
+    │   ├── NonFiniteError                      NaN or infinity; carries .rows
+    │   ├── IdError                             duplicate ids, or ids that do not fit int64
+    │   ├── ConfigError                         a setting out of its range, or unknown
+    │   └── DataError                           a table of interactions cannot be used
+    │       ├── MissingColumnError              a named column is not there
+    │       └── UnparsableRowsError             rows that cannot be read; carries .lines
+    ├── NotWarmError (also a RuntimeError)      codes asked for before the warm start
+    ├── IndexFileError                          an index file cannot be used
+    │   ├── NotAnIndexError                     it is something else
+    │   ├── TruncatedIndexError                 it ends too early
+    │   ├── CorruptIndexError                   a checksum or an invariant does not hold
+    │   ├── IndexVersionError                   written by a newer version
+    │   └── LineageError                        made by another model than the one at hand
+    ├── SaveError (also an OSError)             writing failed; what was there before is whole
+    ├── CheckpointError                         a checkpoint cannot be read or does not fit
+    ├── MissingDependencyError (also ImportError)  an optional package is not installed
+    └── TrainingInterrupted                     stopped by the user; carries .checkpoint
+
+Messages name the argument, the value got and the value wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class PoeemError(Exception):
+    """Base class: catches everything this library raises on purpose."""
+
+
+class InputError(PoeemError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ShapeError(InputError):
+    """An array has the wrong number of dimensions, width or length, or is empty."""
+
+
+class DtypeError(InputError, TypeError):
+    """An array has the wrong element type."""
+
+
+class NonFiniteError(InputError):
+    """An array holds NaN or infinity; `rows` lists the first offending rows."""
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = list(rows)
+
+
+class IdError(InputError):
+    """Ids are duplicated, or do not fit int64."""
+
+
+class ConfigError(InputError):
+    """A setting is unknown or out of its range."""
+
+
+class DataError(InputError):
+    """A table of interactions or a text set cannot be used."""
+
+
+class MissingColumnError(DataError):
+    """A table lacks a column that was asked for."""
+
+
+class UnparsableRowsError(DataError):
+    """Rows of a table cannot be read; `lines` lists the first of them, counted from 1."""
+
+    def __init__(self, message: str, lines: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.lines = list(lines)
+
+
+class NotWarmError(PoeemError, RuntimeError):
+    """Codes were asked for before the layer's warm start."""
+
+
+class IndexFileError(PoeemError):
+    """An index file cannot be used."""
+
+
+class NotAnIndexError(IndexFileError):
+    """The file is not a poeem index."""
+
+
+class TruncatedIndexError(IndexFileError):
+    """The file ends before its header says it should."""
+
+
+class CorruptIndexError(IndexFileError):
+    """A checksum or an invariant of the file does not hold."""
+
+
+class IndexVersionError(IndexFileError):
+    """The file was written by a newer format version."""
+
+
+class LineageError(IndexFileError):
+    """The index was made by another model than the one at hand."""
+
+
+class SaveError(PoeemError, OSError):
+    """A file could not be written; the file that was there before is untouched."""
+
+
+class CheckpointError(PoeemError):
+    """A checkpoint cannot be read, or does not fit the model it is loaded into."""
+
+
+class MissingDependencyError(PoeemError, ImportError):
+    """An optional package is not installed; the message names the pip command."""
+
+
+class TrainingInterrupted(PoeemError):
+    """The user stopped the training; `checkpoint` names the file to resume from."""
+
+    def __init__(self, message: str, checkpoint: Path | None = None) -> None:
+        super().__init__(message)
+        self.checkpoint = checkpoint
