@@ -31,6 +31,39 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Turn ints into floats and lists into tuples where the field asks for it; refuse the rest."""
+    if isinstance(hint, types.UnionType):
+        if value is None or (isinstance(value, str) and value == "none"):
+            return None
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, (list, tuple)) and all(type(v) is int and v > 0 for v in value):
+            return tuple(value)
+        raise ConfigError(f"{name}: got {value!r}, wanted a list of positive integers")
+    if hint is float and type(value) is int:
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{name}: got {value!r}, wanted {hint.__name__}")
+    return value
+
+
+def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    choices, low, high = (metadata.get(key) for key in ("choices", "low", "high"))
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
+    if value is None or (low is None and high is None):
+        return
+    if not (low is None or value >= low) or not (high is None or value <= high):
+        raise ConfigError(f"{name}: got {value!r}, wanted {_range_text(low, high)}")
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"at least {low:g}"
+    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
+
+
 class _Checked:
     """Checks types, ranges and choices of every field after construction."""
 
@@ -68,9 +101,7 @@ class LayerConfig(_Checked):
     pass_through_steps: int | None = setting(
         1000, "training steps before collecting starts; none = warm start by hand", low=0
     )
-    num_samples: int = setting(
-        65_536, "vectors collected for the warm start", low=2, high=2**24
-    )
+    num_samples: int = setting(65_536, "vectors collected for the warm start", low=2, high=2**24)
     kmeans_iterations: int = setting(25, "Lloyd iterations of each k-means", low=1, high=1000)
     rotation_iterations: int = setting(
         20, "alternations of codes and rotation in the warm start", low=0, high=1000
@@ -140,7 +171,9 @@ class DataConfig(_Checked):
         "are timestamps, else random",
         choices=("auto", "given", "time", "last", "random"),
     )
-    test_fraction: float = setting(0.2, "share of pairs held out by time or random", low=0, high=0.9)
+    test_fraction: float = setting(
+        0.2, "share of pairs held out by time or random", low=0, high=0.9
+    )
     on_bad_rows: str = setting("error", "unparsable rows", choices=("error", "skip"))
     seed: int = setting(0, "seed of the random split", low=0, high=2**63 - 1)
 
@@ -149,7 +182,9 @@ class DataConfig(_Checked):
 class BuildConfig(_Checked):
     """From trained layer to index file."""
 
-    metric: str = setting("ip", "how queries and items are compared", choices=("ip", "l2", "cosine"))
+    metric: str = setting(
+        "ip", "how queries and items are compared", choices=("ip", "l2", "cosine")
+    )
     batch_size: int = setting(16_384, "vectors encoded at a time", low=1)
 
 
@@ -214,36 +249,3 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
 def flat_arguments(config: Any) -> dict[str, Any]:
     """Return a config's settings as keyword arguments."""
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-
-
-def _coerce(name: str, value: Any, hint: Any) -> Any:
-    """Turn ints into floats and lists into tuples where the field asks for it; refuse the rest."""
-    if isinstance(hint, types.UnionType):
-        if value is None or (isinstance(value, str) and value == "none"):
-            return None
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, (list, tuple)) and all(type(v) is int and v > 0 for v in value):
-            return tuple(value)
-        raise ConfigError(f"{name}: got {value!r}, wanted a list of positive integers")
-    if hint is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{name}: got {value!r}, wanted {hint.__name__}")
-    return value
-
-
-def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    choices, low, high = (metadata.get(key) for key in ("choices", "low", "high"))
-    if choices is not None and value not in choices:
-        raise ConfigError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
-    if value is None or (low is None and high is None):
-        return
-    if not (low is None or value >= low) or not (high is None or value <= high):
-        raise ConfigError(f"{name}: got {value!r}, wanted {_range_text(low, high)}")
-
-
-def _range_text(low: float | None, high: float | None) -> str:
-    if high is None:
-        return f"at least {low:g}"
-    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"

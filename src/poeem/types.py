@@ -74,5 +74,5 @@ class TrainedQuantizer(Protocol):
         ...
 
     def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
-        """Encode float32 [n, dim] into codes uint8|uint16 [n, num_subspaces] and lists int32 [n]."""
+        """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
         ...
