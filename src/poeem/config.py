@@ -215,13 +215,16 @@ class Config(_Checked):
         Raises:
             ConfigError: an unknown section or setting, or a value out of range.
         """
-        known = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        known: dict[str, Any] = {
+            field.name: type(field.default) for field in dataclasses.fields(cls)
+        }
         for name, section in values.items():
             if name not in known:
                 raise ConfigError(f"section [{name}]: unknown, wanted one of {', '.join(known)}")
             if not isinstance(section, Mapping):
                 raise ConfigError(f"section [{name}]: got {section!r}, wanted a table of settings")
-        return cls(**{name: build(known[name], section) for name, section in values.items()})
+        sections: dict[str, Any] = {n: build(known[n], section) for n, section in values.items()}
+        return cls(**sections)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return nested plain dicts; `Config.from_dict` takes them back."""

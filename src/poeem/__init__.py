@@ -1,0 +1,112 @@
+"""Train a retrieval model and its search index as one; search it without torch.
+
+Names that need torch load it on first use, so that a search host never does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from poeem.errors import (
+    CheckpointError,
+    ConfigError,
+    CorruptIndexError,
+    DataError,
+    DtypeError,
+    IdError,
+    IndexFileError,
+    IndexVersionError,
+    InputError,
+    LineageError,
+    MissingColumnError,
+    MissingDependencyError,
+    NonFiniteError,
+    NotAnIndexError,
+    NotWarmError,
+    PoeemError,
+    SaveError,
+    ShapeError,
+    TrainingInterrupted,
+    TruncatedIndexError,
+    UnparsableRowsError,
+)
+from poeem.index import Index, build_index, build_index_from_codes
+from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
+
+if TYPE_CHECKING:
+    from poeem.quantize.givens import GivensDescent
+    from poeem.quantize.health import CodeHealth
+    from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
+    from poeem.training.losses import in_batch_softmax
+
+__version__ = "0.1.0"
+
+_ON_FIRST_USE = {
+    "CodeHealth": "poeem.quantize.health",
+    "GivensDescent": "poeem.quantize.givens",
+    "IndexLayer": "poeem.quantize.layer",
+    "IndexOutput": "poeem.quantize.layer",
+    "Phase": "poeem.quantize.layer",
+    "in_batch_softmax": "poeem.training.losses",
+}
+
+__all__ = [
+    "CheckpointError",
+    "CodeHealth",
+    "ConfigError",
+    "CorruptIndexError",
+    "DataError",
+    "DtypeError",
+    "GivensDescent",
+    "IdError",
+    "Index",
+    "IndexFileError",
+    "IndexLayer",
+    "IndexOutput",
+    "IndexVersionError",
+    "InputError",
+    "LineageError",
+    "Metric",
+    "MissingColumnError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "NotAnIndexError",
+    "NotWarmError",
+    "Phase",
+    "PoeemError",
+    "QuantizerParts",
+    "SaveError",
+    "SearchResult",
+    "ShapeError",
+    "TrainedQuantizer",
+    "TrainingInterrupted",
+    "TruncatedIndexError",
+    "UnparsableRowsError",
+    "__version__",
+    "build_index",
+    "build_index_from_codes",
+    "in_batch_softmax",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch when it is first asked for.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+    """
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'poeem' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_ON_FIRST_USE[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = f"poeem.{name} needs torch: pip install 'torch-poeem[train]'"
+        raise MissingDependencyError(message) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,82 @@
+"""Checks of what callers pass, shared by every part of the library. NumPy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from poeem.errors import DtypeError, NonFiniteError, ShapeError
+from poeem.types import Array, FloatArray
+
+MAX_ROWS_NAMED = 10
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Return a torch tensor, an array or a sequence as a NumPy array, copying only if it must.
+
+    Raises:
+        DtypeError: it has an element type that NumPy lacks (bfloat16), or is ragged.
+    """
+    if hasattr(value, "detach"):  # a torch tensor, known by what it can do: torch is not imported
+        value = value.detach().cpu()
+        try:
+            return np.asarray(value.numpy())
+        except TypeError as error:
+            raise DtypeError(f"{name}: got {value.dtype}, which NumPy cannot hold") from error
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError) as error:
+        raise DtypeError(f"{name}: cannot be made an array: {error}") from None
+
+
+def check_finite(name: str, array: Array, first_row: int = 0) -> None:
+    """Refuse NaN and infinity, naming rows (the first axis, counted from `first_row`).
+
+    Raises:
+        NonFiniteError: there are some; `.rows` lists the first of them.
+    """
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    bad = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+    rows = [int(row) + first_row for row in bad[:MAX_ROWS_NAMED]]
+    named = ", ".join(map(str, rows)) + (", ..." if len(bad) > len(rows) else "")
+    raise NonFiniteError(f"{name}: NaN or infinity in {len(bad)} rows: {named}", rows)
+
+
+def check_vectors(
+    name: str,
+    value: Any,
+    dim: int | None = None,
+    *,
+    num_axes: tuple[int, ...] = (2,),
+    first_row: int = 0,
+) -> FloatArray:
+    """Return vectors as C-contiguous float32, or say what is wrong with them.
+
+    Args:
+        name: what the caller calls the argument.
+        value: float32 or float16 [..., dim], an array or a torch tensor.
+        dim: the wanted length of a vector; None = any.
+        num_axes: the allowed numbers of dimensions.
+        first_row: added to the rows named by NonFiniteError.
+
+    Raises:
+        DtypeError: not float32 or float16.
+        ShapeError: wrong number of dimensions, wrong width, or empty.
+        NonFiniteError: NaN or infinity; `.rows` lists the first rows.
+    """
+    array = as_array(name, value)
+    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise DtypeError(f"{name}: got {array.dtype}, wanted float32 (or float16)")
+    if array.ndim not in num_axes:
+        wanted = " or ".join(map(str, num_axes))
+        raise ShapeError(f"{name}: got shape {array.shape}, wanted {wanted} dimensions")
+    if array.size == 0:
+        raise ShapeError(f"{name}: got shape {array.shape}, which is empty")
+    if dim is not None and array.shape[-1] != dim:
+        raise ShapeError(f"{name}: got width {array.shape[-1]}, wanted {dim}")
+    # A single vector is one row.
+    check_finite(name, array if array.ndim > 1 else array[None], first_row)
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,34 @@
+"""Checks of tensors that come from outside."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poeem.errors import DtypeError, NonFiniteError, ShapeError
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NAMED_ROWS = 5
+
+
+def check_vectors(name: str, vectors: Tensor, dim: int) -> None:
+    """Require a finite, not empty floating tensor [n, dim].
+
+    Raises:
+        ShapeError: not [n, dim], or n = 0. DtypeError: not floating. NonFiniteError: NaN, infinity.
+    """
+    if not isinstance(vectors, Tensor):
+        raise DtypeError(f"{name}: got {type(vectors).__name__}, wanted a torch tensor")
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise ShapeError(f"{name}: got shape {list(vectors.shape)}, wanted [n, {dim}]")
+    if vectors.shape[0] == 0:
+        raise ShapeError(f"{name}: got an empty batch, wanted at least 1 row")
+    if vectors.dtype not in _FLOATS:
+        raise DtypeError(f"{name}: got {vectors.dtype}, wanted a floating type")
+    # A sum is NaN or infinite if any term is: cheaper than a mask. Overflow alone is checked again.
+    if not torch.isfinite(vectors.detach().sum(dtype=torch.float32)):
+        rows = (~torch.isfinite(vectors.detach()).all(1)).nonzero()[:, 0].tolist()
+        if rows:
+            shown = ", ".join(map(str, rows[:_NAMED_ROWS]))
+            more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
+            raise NonFiniteError(f"{name}: NaN or infinity in row {shown}{more}", rows)

@@ -1,0 +1,148 @@
+"""Givens coordinate descent: an optimizer whose matrices stay orthonormal.
+
+With R a rotation and G = dL/dR, turning rows i and j of R by a small angle t,
+
+    R_i <- cos(t) R_i - sin(t) R_j,     R_j <- sin(t) R_i + cos(t) R_j,
+
+changes the loss by -t A_ij, where A = G R^T - R G^T is skew-symmetric. Each step picks disjoint
+pairs (i, j) and turns them all at once: O(dim^2) on top of the product G R^T, and no SVD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poeem.errors import ConfigError, ShapeError
+from poeem.quantize.rotation import newton_schulz
+
+# float32 rounding grows like a random walk, to about 1e-6 in this many steps.
+_POLISH_EVERY = 100
+
+
+class GivensDescent(torch.optim.Optimizer):
+    """Moves square orthonormal parameters by rotations in disjoint coordinate planes.
+
+    Args:
+        params: parameters [dim, dim], each orthonormal; e.g. `layer.rotation_parameters()`.
+        lr: step size. `plain`: angle in radians per unit of derivative. `adam`: about the largest
+            angle per step, in radians, whatever the scale of the loss.
+        pairs: `greedy` takes the largest |A_ij| first; `random` draws a random pairing.
+        step_size: `plain` or `adam` (running moments of A).
+        betas: decay of first and second moment, for `adam`.
+        seed: seed of the random pairing.
+
+    Raises:
+        ConfigError: a setting out of its range.
+        ShapeError: a parameter that is not square.
+
+    Source: Jiang et al., A differentiable approach to learning rotations for product quantization
+        via Givens coordinate descent, arXiv 2203.05082, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float = 1e-3,
+        pairs: str = "greedy",
+        step_size: str = "adam",
+        betas: tuple[float, float] = (0.9, 0.99),
+        seed: int = 0,
+    ) -> None:
+        if not lr >= 0:
+            raise ConfigError(f"lr: got {lr}, wanted at least 0")
+        if pairs not in ("greedy", "random"):
+            raise ConfigError(f"pairs: got {pairs!r}, wanted greedy or random")
+        if step_size not in ("adam", "plain"):
+            raise ConfigError(f"step_size: got {step_size!r}, wanted adam or plain")
+        defaults = dict(lr=lr, pairs=pairs, step_size=step_size, betas=betas, seed=seed)  # noqa: C408
+        super().__init__(params, defaults)
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.ndim != 2 or param.shape[0] != param.shape[1]:
+                    raise ShapeError(f"params: got {tuple(param.shape)}, wanted [dim, dim]")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Turn every parameter that has a gradient; return the closure's loss, if given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._turn(param, param.grad, group)
+        return loss
+
+    def _turn(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[param]
+        state["step"] = step = state.get("step", 0) + 1
+        product = grad @ param.T
+        direction = slopes = product - product.T  # A, [dim, dim]
+        if group["step_size"] == "adam":
+            direction, slopes = _moments(state, slopes, group["betas"])
+        if group["pairs"] == "greedy":
+            partner = greedy_pairs(slopes.abs())
+        else:
+            partner = random_pairs(len(param), group["seed"] + step).to(param.device)
+        angles = group["lr"] * direction.gather(1, partner.unsqueeze(1))  # [dim, 1]
+        # An unpaired row is its own partner, and A_ii = 0 leaves it where it is.
+        param.copy_(torch.cos(angles) * param - torch.sin(angles) * param[partner])
+        if step % _POLISH_EVERY == 0:
+            param.copy_(newton_schulz(param))
+
+
+def _moments(
+    state: dict[str, Any], slopes: Tensor, betas: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Update the running moments of A; return Adam's direction and the smoothed A."""
+    if "mean" not in state:
+        state["mean"] = torch.zeros_like(slopes)
+        state["square"] = torch.zeros_like(slopes)
+    mean, square, step = state["mean"], state["square"], state["step"]
+    mean.lerp_(slopes, 1 - betas[0])
+    square.mul_(betas[1]).addcmul_(slopes, slopes, value=1 - betas[1])
+    smoothed = mean / (1 - betas[0] ** step)
+    spread = (square / (1 - betas[1] ** step)).sqrt_()
+    return smoothed / (spread + 1e-12), smoothed
+
+
+@torch.no_grad()
+def greedy_pairs(weights: Tensor) -> Tensor:
+    """Pair indices so that the largest weight is taken first, then the largest that is left, ...
+
+    Each round joins every two rows that are each other's best: with distinct weights the same
+    pairs as picking one by one from a sorted list, in a few rounds of whole-matrix operations and
+    without looking at a value on the host.
+
+    Args:
+        weights: float [dim, dim], symmetric, not negative; the diagonal is ignored.
+
+    Returns:
+        int64 [dim], the partner of each row; a row left over is its own partner.
+    """
+    dim = len(weights)
+    own = torch.arange(dim, device=weights.device)
+    partner = own.clone()
+    left = weights.clone().fill_diagonal_(-1.0)
+    # Random weights need about log2(dim) rounds; what is still unpaired then sits this step out.
+    for _ in range(2 * max(1, dim - 1).bit_length()):
+        best_weight, best = left.max(1)
+        joined = (best[best] == own) & (best_weight >= 0)
+        partner = torch.where(joined, best, partner)
+        left.masked_fill_(joined.unsqueeze(1) | joined.unsqueeze(0), -1.0)
+    return partner
+
+
+def random_pairs(dim: int, seed: int) -> Tensor:
+    """Return a random pairing of 0..dim-1 as int64 [dim]; an odd one out is its own partner."""
+    order = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+    first, second = order[: dim // 2], order[dim // 2 : dim // 2 * 2]
+    partner = torch.arange(dim)
+    partner[first], partner[second] = second, first
+    return partner

@@ -1,0 +1,380 @@
+"""The index as a layer of the model: T(x) = R^T rho(psi(R x), phi(R x - v_psi(R x)))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poeem.config import LayerConfig, build, flat_arguments
+from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError
+from poeem.quantize import coarse, product
+from poeem.quantize.checks import check_vectors
+from poeem.quantize.health import CodeHealth, code_health, health_of_counts
+from poeem.quantize.losses import commitment_loss, distortion_loss
+from poeem.quantize.warm_start import starting_point
+from poeem.types import Array, FloatArray, QuantizerParts
+
+
+class Phase(IntEnum):
+    """What the layer does with vectors in training."""
+
+    PASS_THROUGH = 0  # T is the identity
+    COLLECT = 1  # the same, and vectors are kept for the warm start
+    JOINT = 2  # T quantizes
+
+
+@dataclass(frozen=True)
+class IndexOutput:
+    """What the layer returns for n vectors.
+
+    vectors: [n, dim], T(x) with a straight-through gradient; x itself before the warm start.
+    codes: int64 [n, num_subspaces], or None before the warm start.
+    lists: int64 [n], or None before the warm start or without lists.
+    loss: scalar, the weighted sum of the two below; add it to your own. 0 before the warm start.
+    distortion: scalar, mean |sg(x) - T(x)|^2.
+    commitment: scalar, mean |x - sg(T(x))|^2.
+    """
+
+    vectors: Tensor
+    codes: Tensor | None
+    lists: Tensor | None
+    loss: Tensor
+    distortion: Tensor
+    commitment: Tensor
+
+
+class IndexLayer(nn.Module):
+    """Quantizes vectors as the index will, inside the training graph.
+
+    Args:
+        dim: length of a vector; a multiple of num_subspaces.
+        **settings: any field of `poeem.config.LayerConfig`, by name: num_subspaces, num_codewords,
+            num_lists, rotation, gradient, distortion_weight, commitment_weight,
+            pass_through_steps, num_samples, kmeans_iterations, rotation_iterations,
+            revive_window, seed.
+
+    Parameters of the module, always float32 (or float64 after `.double()`):
+        rotation: [dim, dim], orthonormal, or None; hand it to `GivensDescent`.
+        centroids: [num_lists, dim], in rotated space.
+        codebooks: [num_subspaces, num_codewords, sub_dim], in rotated space, of the residual.
+
+    Raises:
+        ConfigError: an unknown setting, one out of range, or num_subspaces does not divide dim.
+
+    Source: Zhang et al., Joint learning of deep retrieval model and product quantization based
+        embedding index, SIGIR 2021, arXiv 2105.03933, sections 3.1 to 3.3.
+    """
+
+    def __init__(self, dim: int, **settings: Any) -> None:
+        super().__init__()
+        config = build(LayerConfig, settings)
+        if type(dim) is not int or dim < 1 or dim % config.num_subspaces:
+            raise ConfigError(
+                f"dim: got {dim!r}, wanted a positive multiple of num_subspaces "
+                f"({config.num_subspaces})"
+            )
+        self.dim = dim
+        self.config = config
+        self.num_subspaces = config.num_subspaces
+        self.num_codewords = config.num_codewords
+        self.num_lists = config.num_lists
+        self.sub_dim = dim // config.num_subspaces
+        self.phase = Phase.PASS_THROUGH
+        self.num_steps = 0  # forward calls in training mode
+        self._num_windowed = 0  # vectors counted in codeword_counts
+        self._samples: list[Tensor] = []
+        shape = (self.num_subspaces, self.num_codewords, self.sub_dim)
+        self.rotation = nn.Parameter(torch.eye(dim)) if config.rotation else None
+        self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim))
+        self.codebooks = nn.Parameter(torch.zeros(shape))
+        self.codeword_counts: Tensor  # int64 [num_subspaces, num_codewords], of this window
+        self.list_counts: Tensor  # int64 [num_lists]
+        self.register_buffer("codeword_counts", torch.zeros(shape[:2], dtype=torch.int64))
+        self.register_buffer("list_counts", torch.zeros(self.num_lists, dtype=torch.int64))
+
+    @classmethod
+    def from_config(cls, dim: int, config: LayerConfig) -> IndexLayer:
+        """Build from a config object."""
+        return cls(dim, **flat_arguments(config))
+
+    def extra_repr(self) -> str:
+        """Show sizes and phase in `print(layer)`."""
+        return (
+            f"dim={self.dim}, num_subspaces={self.num_subspaces}, "
+            f"num_codewords={self.num_codewords}, num_lists={self.num_lists}, "
+            f"rotation={self.rotation is not None}, phase={self.phase.name}"
+        )
+
+    # Training
+
+    def forward(self, vectors: Tensor) -> IndexOutput:
+        """Quantize vectors; in training mode also collect, warm-start and revive.
+
+        Args:
+            vectors: float32, float16 or bfloat16 [n, dim]; finite. Computed in float32 whatever
+                autocast is around.
+
+        Raises:
+            ShapeError, DtypeError, NonFiniteError: vectors that cannot be used; state unchanged.
+        """
+        x = self._checked(vectors)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            if self.training:
+                self._advance(x.detach())
+            if self.phase is not Phase.JOINT:
+                zero = x.new_zeros(())
+                return IndexOutput(vectors, None, None, zero, zero, zero)
+            codes, lists = self._assign(x.detach())
+            if self.training:
+                self._count(codes, lists)
+            quantized = self._decode(codes, lists)
+            distortion = distortion_loss(x, quantized)
+            commitment = commitment_loss(x, quantized)
+            loss = (
+                self.config.distortion_weight * distortion
+                + self.config.commitment_weight * commitment
+            )
+            value = quantized if self.config.gradient == "both" else quantized.detach()
+            straight_through = value + (x - x.detach())  # the value of T(x), to the bit
+        return IndexOutput(
+            straight_through.to(vectors.dtype), codes, lists, loss, distortion, commitment
+        )
+
+    def euclidean_parameters(self) -> list[nn.Parameter]:
+        """Return centroids and codebooks: for Adam and the like."""
+        return [self.centroids, self.codebooks] if self.num_lists else [self.codebooks]
+
+    def rotation_parameters(self) -> list[nn.Parameter]:
+        """Return the rotation, or nothing without one: for `GivensDescent`."""
+        return [] if self.rotation is None else [self.rotation]
+
+    @torch.no_grad()
+    def warm_start(self, vectors: Tensor | None = None) -> None:
+        """Fit rotation, centroids and codebooks, and quantize from now on.
+
+        Args:
+            vectors: [n, dim], a sample of what the layer will see, best of the whole catalogue;
+                None = what was collected so far. May be called again to start over.
+
+        Raises:
+            ShapeError: fewer vectors than codewords or lists; state unchanged.
+        """
+        if vectors is None:
+            width = (0, self.dim)
+            vectors = torch.cat(self._samples) if self._samples else self.codebooks.new_zeros(width)
+            x = vectors.to(self.codebooks)
+        else:
+            x = self._checked(vectors).detach()
+        generator = torch.Generator().manual_seed(self.config.seed)
+        if len(x) > self.config.num_samples:
+            x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
+        start = starting_point(
+            x,
+            num_lists=self.num_lists,
+            num_subspaces=self.num_subspaces,
+            num_codewords=self.num_codewords,
+            rotate=self.rotation is not None,
+            kmeans_iterations=self.config.kmeans_iterations,
+            rotation_iterations=self.config.rotation_iterations,
+            generator=generator,
+        )
+        if self.rotation is not None and start.rotation is not None:
+            self.rotation.copy_(start.rotation)
+        self.centroids.copy_(start.centroids)
+        self.codebooks.copy_(start.codebooks)
+        self._reset_counts()
+        self._samples.clear()
+        self.phase = Phase.JOINT
+
+    def _advance(self, x: Tensor) -> None:
+        """Move through the phases, one training step at a time."""
+        waited = self.config.pass_through_steps
+        if self.phase is Phase.PASS_THROUGH and waited is not None and self.num_steps >= waited:
+            self.phase = Phase.COLLECT
+        if self.phase is Phase.COLLECT:
+            self._collect(x)
+        elif self.phase is Phase.JOINT:
+            self._revive(x)
+        self.num_steps += 1
+
+    def _collect(self, x: Tensor) -> None:
+        missing = self.config.num_samples - sum(len(s) for s in self._samples)
+        # A copy: the caller may overwrite its tensor before the warm start.
+        self._samples.append(x[:missing].clone())
+        if len(x) >= missing:
+            self.warm_start()
+
+    # Health
+
+    @torch.no_grad()
+    def health(self, vectors: Tensor | None = None) -> CodeHealth:
+        """Return figures about codes: of `vectors` [n, dim], or of the current window of training.
+
+        Raises:
+            NotWarmError: before the warm start.
+        """
+        self._require_warm("health figures")
+        if vectors is None:
+            return health_of_counts(self.codeword_counts, self.list_counts)
+        x = self._checked(vectors)
+        codes, lists = self._assign(x)
+        distortion = float(distortion_loss(x, self._decode(codes, lists)))
+        return code_health(
+            codes,
+            self.num_codewords,
+            lists=lists,
+            num_lists=self.num_lists,
+            distortion=distortion,
+        )
+
+    def _count(self, codes: Tensor, lists: Tensor | None) -> None:
+        flat = codes + torch.arange(self.num_subspaces, device=codes.device) * self.num_codewords
+        ones = torch.ones(codes.numel(), dtype=torch.int64, device=codes.device)
+        self.codeword_counts.view(-1).index_add_(0, flat.view(-1), ones)
+        if lists is not None:
+            self.list_counts.index_add_(0, lists, ones[: len(lists)])
+        self._num_windowed += len(codes)
+
+    def _reset_counts(self) -> None:
+        self.codeword_counts.zero_()
+        self.list_counts.zero_()
+        self._num_windowed = 0
+
+    @torch.no_grad()
+    def _revive(self, x: Tensor) -> None:
+        """At the end of a window, put unused centroids and codewords where vectors are now."""
+        window = self.config.revive_window * max(self.num_codewords, self.num_lists)
+        if not window or self._num_windowed < window:
+            return
+        generator = torch.Generator().manual_seed(self.config.seed + self.num_steps)
+
+        def random_rows(count: int) -> Tensor:
+            return torch.randint(len(x), (count,), generator=generator).to(x.device)
+
+        rotated = self._rotate(x)
+        dead_lists = (self.list_counts == 0).nonzero()[:, 0]
+        if len(dead_lists):
+            self.centroids[dead_lists] = rotated[random_rows(len(dead_lists))]
+        residuals = rotated
+        if self.num_lists:
+            residuals = rotated - self.centroids[coarse.assign(rotated, self.centroids)]
+        subspaces, dead = (self.codeword_counts == 0).nonzero(as_tuple=True)
+        if len(dead):
+            parts = product.split(residuals, self.num_subspaces)
+            self.codebooks[subspaces, dead] = parts[subspaces, random_rows(len(dead))]
+        self._reset_counts()
+
+    # Codes
+
+    @torch.no_grad()
+    def encode(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return codes int64 [n, num_subspaces] and lists int64 [n] (None without lists).
+
+        Raises:
+            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError.
+        """
+        self._require_warm("codes")
+        return self._assign(self._checked(vectors))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, lists: Tensor | None = None) -> Tensor:
+        """Return T(x), float [n, dim], in the space of the vectors, from codes and lists."""
+        self._require_warm("decoding")
+        return self._decode(codes.long(), None if lists is None else lists.long())
+
+    def export_parts(self) -> QuantizerParts:
+        """Return rotation, centroids and codebooks as float32 NumPy arrays.
+
+        Raises:
+            NotWarmError: before the warm start.
+        """
+        self._require_warm("the index's parts")
+
+        def array(parameter: Tensor) -> FloatArray:
+            exported: FloatArray = parameter.detach().float().cpu().numpy().copy()
+            return exported
+
+        return QuantizerParts(
+            rotation=None if self.rotation is None else array(self.rotation),
+            centroids=array(self.centroids) if self.num_lists else None,
+            codebooks=array(self.codebooks),
+        )
+
+    def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
+        """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
+        codes, lists = self.encode(torch.as_tensor(vectors, device=self.codebooks.device))
+        dtype = "uint8" if self.num_codewords <= 256 else "uint16"
+        packed: Array = codes.cpu().numpy().astype(dtype)
+        return packed, None if lists is None else lists.cpu().numpy().astype("int32")
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        return x if self.rotation is None else x @ self.rotation.T
+
+    @torch.no_grad()
+    def _assign(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return psi and phi of x."""
+        residuals = self._rotate(x)
+        lists = None
+        if self.num_lists:
+            lists = coarse.assign(residuals, self.centroids)
+            residuals = residuals - self.centroids[lists]
+        return product.assign(residuals, self.codebooks), lists
+
+    def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
+        """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""
+        rotated = product.decode(codes, self.codebooks)
+        if lists is not None:
+            rotated = rotated + coarse.decode(lists, self.centroids)
+        return rotated if self.rotation is None else rotated @ self.rotation
+
+    # State
+
+    def _checked(self, vectors: Tensor) -> Tensor:
+        """Return vectors in the layer's precision, or raise before anything has changed."""
+        check_vectors("vectors", vectors, self.dim)
+        if vectors.dtype == torch.float64 and self.codebooks.dtype != torch.float64:
+            raise DtypeError(
+                "vectors: got float64, wanted float32, float16 or bfloat16 (or call layer.double())"
+            )
+        return vectors.to(self.codebooks.dtype)
+
+    def _require_warm(self, what: str) -> None:
+        if self.phase is not Phase.JOINT:
+            raise NotWarmError(
+                f"{what} asked for in phase {self.phase.name}: train past the warm start, or call "
+                "layer.warm_start(vectors) with a sample of vectors first"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IndexLayer:
+        """Follow `.to(device)` but stay in float32 when a model is turned to half precision."""
+
+        def keep_precision(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if moved.dtype in (torch.float16, torch.bfloat16):
+                return tensor.to(moved.device)
+            return moved
+
+        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        progress = [int(self.phase), self.num_steps, self._num_windowed]
+        destination[prefix + "progress"] = torch.tensor(progress)
+        if self._samples:
+            destination[prefix + "samples"] = torch.cat(self._samples)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        progress = state_dict.pop(prefix + "progress", None)
+        samples = state_dict.pop(prefix + "samples", None)
+        if progress is None:
+            raise CheckpointError(f"{prefix}progress: missing, wanted the layer's phase and steps")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        phase, self.num_steps, self._num_windowed = (int(value) for value in progress)
+        self.phase = Phase(phase)
+        self._samples = [] if samples is None else [samples.to(self.codebooks)]

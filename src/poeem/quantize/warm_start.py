@@ -1,0 +1,109 @@
+"""Where centroids, codebooks and rotation start: k-means of lists, then OPQ on the residuals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from poeem.errors import ShapeError
+from poeem.quantize import coarse, product
+from poeem.quantize.kmeans import kmeans
+from poeem.quantize.rotation import balanced_rotation, procrustes
+
+
+class StartingPoint(NamedTuple):
+    """Parameters of a layer, all in rotated space.
+
+    rotation: float [dim, dim], or None. centroids: float [num_lists, dim]; num_lists may be 0.
+    codebooks: float [num_subspaces, num_codewords, sub_dim].
+    """
+
+    rotation: Tensor | None
+    centroids: Tensor
+    codebooks: Tensor
+
+
+@torch.no_grad()
+def starting_point(
+    vectors: Tensor,
+    *,
+    num_lists: int,
+    num_subspaces: int,
+    num_codewords: int,
+    rotate: bool,
+    kmeans_iterations: int,
+    rotation_iterations: int,
+    generator: torch.Generator,
+) -> StartingPoint:
+    """Fit centroids to vectors, and codebooks and rotation to what the centroids leave over.
+
+    Args:
+        vectors: float [n, dim], a sample of what the layer will see.
+        num_lists: 0 or more, at most n.
+        num_subspaces: divides dim.
+        num_codewords: at most n.
+        rotate: whether to find a rotation.
+        kmeans_iterations: Lloyd iterations for centroids and for the final codebooks.
+        rotation_iterations: alternations of codebooks and rotation.
+        generator: source of randomness, on the CPU.
+
+    Raises:
+        ShapeError: fewer vectors than codewords or lists.
+
+    Source: Zhang et al., arXiv 2105.03933, section 3.3 (warm start); Ge et al., Optimized product
+        quantization, 2013, for the alternation.
+    """
+    wanted = max(num_codewords, num_lists)
+    if len(vectors) < wanted:
+        raise ShapeError(
+            f"warm start: got {len(vectors)} vectors, wanted at least {wanted}, the larger of "
+            "num_codewords and num_lists"
+        )
+    centroids = vectors.new_zeros(0, vectors.shape[1])
+    residuals = vectors
+    if num_lists:
+        centroids = kmeans(
+            vectors.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
+        )[0]
+        residuals = vectors - centroids[coarse.assign(vectors, centroids)]
+    rotation = (
+        _fit_rotation(residuals, num_subspaces, num_codewords, rotation_iterations, generator)
+        if rotate
+        else None
+    )
+    if rotation is not None:
+        centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
+    codebooks = kmeans(
+        product.split(residuals, num_subspaces).contiguous(),
+        num_codewords,
+        num_iterations=kmeans_iterations,
+        generator=generator,
+    )
+    return StartingPoint(rotation, centroids, codebooks)
+
+
+def _fit_rotation(
+    residuals: Tensor,
+    num_subspaces: int,
+    num_codewords: int,
+    num_iterations: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return OPQ's rotation: alternate one Lloyd step of the codebooks and a Procrustes fit."""
+    rotation = balanced_rotation(residuals, num_subspaces)
+    codebooks = None
+    for _ in range(num_iterations):
+        rotated = residuals @ rotation.T
+        codebooks = kmeans(
+            product.split(rotated, num_subspaces).contiguous(),
+            num_codewords,
+            num_iterations=1 if codebooks is not None else 4,
+            generator=generator,
+            centers=codebooks,
+        )
+        rotation = procrustes(
+            residuals, product.decode(product.assign(rotated, codebooks), codebooks)
+        )
+    return rotation

@@ -1,0 +1,1 @@
+"""A training loop for two towers and an index layer: one user of the public layer."""

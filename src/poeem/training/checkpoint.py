@@ -1,0 +1,102 @@
+"""Checkpoints: safetensors and JSON, written atomically, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from poeem.config import Config
+from poeem.errors import CheckpointError, ConfigError
+from poeem.files import atomic_write
+from poeem.training.state import TrainingState
+
+_FORMAT = "poeem-checkpoint-1"
+
+
+def save_checkpoint(state: TrainingState, path: Path) -> None:
+    """Write parameters, optimizers, position and configuration.
+
+    Raises:
+        SaveError: the disk is full; the checkpoint that was there before is whole.
+    """
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.tensors().items()}
+    metadata = {
+        "format": _FORMAT,
+        "position": json.dumps([state.epoch, state.batch, state.step]),
+        "config": json.dumps(state.config.to_dict()),
+        "sizes": json.dumps(_sizes(state)),
+        "joint": json.dumps(state.layer is not None),
+    }
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_checkpoint(state: TrainingState, path: Path) -> None:
+    """Bring a new state to where a checkpoint was.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another model; the state is then not to be used.
+    """
+    metadata, tensors = _read(path)
+    sizes = json.loads(metadata["sizes"])
+    if sizes != _sizes(state):
+        raise CheckpointError(
+            f"{path}: made for [users, items] {sizes}, wanted {_sizes(state)}: other data"
+        )
+    state.load_tensors(tensors)
+    state.epoch, state.batch, state.step = json.loads(metadata["position"])
+
+
+def read_model(path: Path) -> TrainingState:
+    """Rebuild model and layer from a checkpoint alone, in evaluation mode.
+
+    Raises:
+        CheckpointError: missing, damaged, or written by something else.
+    """
+    metadata, tensors = _read(path)
+    try:
+        config = Config.from_dict(json.loads(metadata["config"]))
+        num_users, num_items = json.loads(metadata["sizes"])
+    except (ConfigError, ValueError) as error:
+        raise CheckpointError(f"{path}: unreadable configuration: {error}") from error
+    state = TrainingState.new(num_users, num_items, config, joint=json.loads(metadata["joint"]))
+    state.load_tensors(tensors)
+    state.epoch, state.batch, state.step = json.loads(metadata["position"])
+    state.model.eval()
+    if state.layer is not None:
+        state.layer.eval()
+    return state
+
+
+def fingerprint(state: TrainingState) -> str:
+    """Return 16 hexadecimal digits that change with any weight of the model or layer."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.tensors().items()):
+        if not name.startswith("optimizer/"):
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().view(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _sizes(state: TrainingState) -> list[int]:
+    tower = state.model.query_tower.embedding
+    num_users = tower.num_embeddings if state.config.model.query_tower == "id" else 0
+    return [num_users, state.model.num_items]
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise CheckpointError(f"{path}: not a checkpoint of this library")
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,196 @@
+"""The training loop: towers and index as one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poeem.config import TrainConfig
+from poeem.errors import TrainingInterrupted
+from poeem.evaluation.exact import exact_search
+from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
+from poeem.quantize.health import ScalarWriter
+from poeem.quantize.layer import Phase
+from poeem.training.checkpoint import save_checkpoint
+from poeem.training.display import Display, Quiet
+from poeem.training.losses import in_batch_softmax
+from poeem.training.pairs import TrainingPairs
+from poeem.training.state import TrainingState
+
+
+def train(
+    state: TrainingState,
+    pairs: TrainingPairs,
+    *,
+    validation: EvaluationSet | None = None,
+    checkpoint: Path | None = None,
+    display: Display | None = None,
+    writer: ScalarWriter | None = None,
+    on_warm_start: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
+    """Train from where `state` stands to the last epoch of its configuration.
+
+    Args:
+        state: new, or loaded from a checkpoint; changed in place. Without a layer it trains the
+            float twin: same data, same order, same steps.
+        pairs: what to learn from.
+        validation: held-out pairs for the evaluations on the way.
+        checkpoint: file to write at the end of each epoch, every `checkpoint_every` steps, and
+            when the user interrupts.
+        display: where to report; None = nowhere.
+        writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
+        on_warm_start: called just before the warm start, e.g. to fork a twin from there.
+
+    Returns:
+        The same state.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C; a checkpoint has been left, the message says how to go on.
+    """
+    config, model, layer = state.config.train, state.model, state.layer
+    num_batches = pairs.num_batches(config.batch_size)
+    log_q = pairs.log_q if config.logq_correction else torch.zeros_like(pairs.log_q)
+    display = display or Quiet()
+    model.train()
+    if layer is not None:
+        layer.train()
+    with display, _interruptible() as interrupted:
+        while state.epoch < config.epochs:
+            if layer is not None and state.epoch == config.warm_start_epoch and state.batch == 0:
+                if on_warm_start is not None:
+                    on_warm_start(state)
+                _warm_start(state, display)
+            for users, items in pairs.batches(
+                config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
+            ):
+                state.set_rates(rate_factor(config, state.epoch + state.batch / num_batches))
+                queries = model.encode_queries(pairs.histories.of(users, without=items))
+                vectors = model.encode_items(items)
+                extra: Tensor | float = 0.0
+                if layer is not None:
+                    out = layer(vectors)
+                    vectors, extra = out.vectors, out.loss
+                retrieval = in_batch_softmax(
+                    queries,
+                    vectors,
+                    temperature=state.config.model.temperature,
+                    user_ids=users,
+                    item_ids=items,
+                    log_q=log_q[items],
+                )
+                state.zero_grad()
+                (retrieval + extra).backward()
+                state.optimize()
+                state.batch += 1
+                state.step += 1
+                display.step(state.epoch, float(retrieval.detach()), len(users))
+                due = config.checkpoint_every and state.step % config.checkpoint_every == 0
+                if checkpoint is not None and (due or interrupted.is_set()):
+                    save_checkpoint(state, checkpoint)
+                if interrupted.is_set():
+                    raise _interruption(state, checkpoint)
+            state.epoch, state.batch = state.epoch + 1, 0
+            if checkpoint is not None:
+                save_checkpoint(state, checkpoint)
+            last = state.epoch == config.epochs
+            if validation is not None and (last or _divides(config.eval_every, state.epoch)):
+                figures = evaluate_state(
+                    state, validation.sample(config.eval_users, config.seed), pairs
+                )
+                display.message(_line(state.epoch, figures))
+                _write(writer, figures, state)
+    return state
+
+
+def rate_factor(config: TrainConfig, epoch: float) -> float:
+    """Return the share of the step sizes to use at a fractional epoch: 1, then down to 0."""
+    if config.decay_epochs == 0:
+        return 1.0
+    return min(1.0, max(0.0, (config.epochs - epoch) / min(config.decay_epochs, config.epochs)))
+
+
+@torch.no_grad()
+def evaluate_state(
+    state: TrainingState, evaluation: EvaluationSet, pairs: TrainingPairs
+) -> dict[str, float]:
+    """Return recall and precision of unquantized and, once warm, of quantized vectors.
+
+    The quantized vectors T(x) are searched exactly, which is what the engine will answer.
+
+    Returns:
+        `recall@20`, `precision@20`, ... of float vectors, the same with the prefix `quantized_`.
+    """
+    model, layer = state.model, state.layer
+    users = pairs.histories.of(torch.from_numpy(evaluation.users))
+    queries, items = model.encode_queries(users), model.all_items()
+    ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude)
+    figures = evaluation.score(ranked)
+    if layer is not None and layer.phase is Phase.JOINT:
+        quantized = torch.cat([layer.decode(*layer.encode(part)) for part in items.split(65_536)])
+        ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude)
+        figures |= {f"quantized_{k}": v for k, v in evaluation.score(ranked).items()}
+        figures |= layer.health(items[: layer.config.num_samples]).to_dict()
+    return figures
+
+
+def _warm_start(state: TrainingState, display: Display) -> None:
+    """Start centroids, codebooks and rotation from the vectors of the whole catalogue."""
+    layer = state.layer
+    if layer is None or layer.phase is Phase.JOINT:
+        return
+    layer.warm_start(state.model.all_items())
+    used = layer.health(state.model.all_items()[: layer.config.num_samples])
+    display.message(f"warm start: distortion {used.distortion:.4f}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event, so that a step is never left half done."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def remember(signum: int, frame: object) -> None:  # noqa: ARG001
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interruption(state: TrainingState, checkpoint: Path | None) -> TrainingInterrupted:
+    where = f"stopped by you in epoch {state.epoch + 1}, after {state.step} steps"
+    if checkpoint is None:
+        return TrainingInterrupted(f"{where}; no checkpoint was asked for")
+    return TrainingInterrupted(f"{where}; go on from {checkpoint} with --resume", checkpoint)
+
+
+def _divides(every: int, epoch: int) -> bool:
+    return every > 0 and epoch % every == 0
+
+
+def _line(epoch: int, figures: dict[str, float]) -> str:
+    text = f"epoch {epoch}: recall@100 float {figures['recall@100']:.4f}"
+    if "quantized_recall@100" in figures:
+        text += (
+            f", quantized {figures['quantized_recall@100']:.4f}; distortion "
+            f"{figures['distortion']:.4f}, codewords used {figures['used_codewords']:.1%}"
+        )
+    return text
+
+
+def _write(writer: ScalarWriter | None, figures: dict[str, float], state: TrainingState) -> None:
+    if writer is not None:
+        for name, value in figures.items():
+            writer.add_scalar(f"evaluation/{name}", value, state.step)

@@ -1,0 +1,118 @@
+"""What training changes: parameters, optimizers, and how far it got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poeem.config import Config
+from poeem.errors import CheckpointError
+from poeem.models.two_tower import TwoTower
+from poeem.quantize.givens import GivensDescent
+from poeem.quantize.layer import IndexLayer
+
+
+@dataclass
+class TrainingState:
+    """A model, its index layer (None = the float twin), their optimizers and the position.
+
+    epoch, batch: the next batch to train on; step: batches trained on so far.
+    """
+
+    model: TwoTower
+    layer: IndexLayer | None
+    config: Config
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        train = self.config.train
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.model.parameters()), "base_lr": train.learning_rate}
+        ]
+        if self.layer is not None:
+            groups.append(
+                {
+                    "params": self.layer.euclidean_parameters(),
+                    "base_lr": train.codebook_learning_rate,
+                }
+            )
+        self.adam = torch.optim.Adam(groups, lr=train.learning_rate, fused=True)
+        rotations = [] if self.layer is None else self.layer.rotation_parameters()
+        self.givens = (
+            GivensDescent(rotations, lr=train.rotation_learning_rate) if rotations else None
+        )
+
+    @classmethod
+    def new(cls, num_users: int, num_items: int, config: Config, *, joint: bool) -> TrainingState:
+        """Make a state before its first step."""
+        model = TwoTower(num_users, num_items, config.model, config.train.seed)
+        layer = IndexLayer.from_config(config.model.dim, config.layer) if joint else None
+        return cls(model, layer, config)
+
+    def set_rates(self, factor: float) -> None:
+        """Scale every step size by `factor`, 0 to 1."""
+        for group in self.adam.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        if self.givens is not None:
+            self.givens.param_groups[0]["lr"] = self.config.train.rotation_learning_rate * factor
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        self.adam.zero_grad()
+        if self.givens is not None:
+            self.givens.zero_grad()
+
+    def optimize(self) -> None:
+        """Apply the gradients."""
+        self.adam.step()
+        if self.givens is not None:
+            self.givens.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that a checkpoint holds, by name."""
+        found = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        if self.layer is not None:
+            found |= {f"layer/{k}": v for k, v in self.layer.state_dict().items()}
+        for name, parameter, optimizer in self._optimized():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                found[f"optimizer/{name}/{key}"] = torch.as_tensor(value).detach()
+        return found
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` returned. A float twin ignores a layer's part.
+
+        Raises:
+            CheckpointError: names or shapes that do not fit this model.
+        """
+        try:
+            self.model.load_state_dict(_below(tensors, "model/"))
+            if self.layer is not None:
+                self.layer.load_state_dict(_below(tensors, "layer/"))
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint does not fit this model: {error}") from error
+        for name, parameter, optimizer in self._optimized():
+            state = _below(tensors, f"optimizer/{name}/")
+            if state and isinstance(optimizer, GivensDescent):
+                state["step"] = int(state["step"])  # type: ignore[assignment]
+            if state:
+                optimizer.state[parameter] = state
+
+    def _optimized(self) -> list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
+        found: list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]] = [
+            (f"model/{name}", p, self.adam) for name, p in self.model.named_parameters()
+        ]
+        if self.layer is not None:
+            for name, parameter in self.layer.named_parameters():
+                is_rotation = self.givens is not None and parameter is self.layer.rotation
+                optimizer = self.givens if is_rotation and self.givens else self.adam
+                found.append((f"layer/{name}", parameter, optimizer))
+        return found
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
