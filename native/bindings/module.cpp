@@ -1,0 +1,232 @@
+// The Python face of the core: check, release the GIL, call, convert errors. No arithmetic here.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "poeem/error.h"
+#include "poeem/kernel.h"
+#include "poeem/norms.h"
+#include "poeem/search.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using poeem::Error;
+using poeem::ErrorCode;
+
+template <class T, std::size_t N>
+using Input = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <std::size_t N>
+using AnyInput = nb::ndarray<nb::ro, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, std::size_t N>
+using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
+
+void require(bool condition, const char* message) {
+  if (!condition) throw Error(ErrorCode::kShape, message);
+}
+
+poeem::Metric metric_of(const std::string& name) {
+  if (name == "ip") return poeem::Metric::kInnerProduct;
+  if (name == "l2") return poeem::Metric::kL2;
+  if (name == "cosine") return poeem::Metric::kCosine;
+  throw Error(ErrorCode::kConfig, "metric: got '" + name + "', wanted one of ip, l2, cosine");
+}
+
+template <class T, std::size_t N>
+Output<T, N> new_array(std::initializer_list<std::size_t> shape) {
+  std::size_t size = 1;
+  for (std::size_t length : shape) {
+    if (length != 0 && size > PTRDIFF_MAX / sizeof(T) / length) throw std::bad_alloc();
+    size *= length;
+  }
+  std::unique_ptr<T[]> data(new T[size]);
+  T* pointer = data.get();
+  nb::capsule owner(pointer, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  data.release();
+  return Output<T, N>(pointer, shape, owner);
+}
+
+// An index's arrays, borrowed: the references keep them alive, nothing is copied.
+class Arrays {
+ public:
+  Arrays(const std::string& metric, int code_bits, AnyInput<2> codes, Input<float, 3> codebooks,
+         std::optional<Input<float, 2>> rotation, std::optional<Input<float, 2>> centroids,
+         std::optional<Input<float, 1>> list_norms,
+         std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<AnyInput<1>> ids,
+         std::optional<Input<float, 1>> norms)
+      : codes_(codes), codebooks_(codebooks), rotation_(rotation), centroids_(centroids),
+        list_norms_(list_norms), list_offsets_(list_offsets), ids_(ids), norms_(norms) {
+    view_.metric = metric_of(metric);
+    set_codes(code_bits);
+    set_rotation_and_lists();
+    set_items();
+  }
+
+  const poeem::IndexView& view() const { return view_; }
+
+ private:
+  void set_codes(int code_bits) {
+    view_.num_items = static_cast<std::int64_t>(codes_.shape(0));
+    view_.num_subspaces = static_cast<std::int64_t>(codebooks_.shape(0));
+    view_.num_codewords = static_cast<std::int64_t>(codebooks_.shape(1));
+    view_.sub_dim = static_cast<std::int64_t>(codebooks_.shape(2));
+    view_.dim = view_.num_subspaces * view_.sub_dim;
+    require(view_.dim > 0 && view_.num_codewords > 0, "codebooks: empty");
+    const std::int64_t limit = code_bits == 4 ? 16 : code_bits == 8 ? 256 : 65536;
+    require(code_bits == 4 || code_bits == 8 || code_bits == 16, "code_bits: wanted 4, 8 or 16");
+    require(view_.num_codewords <= limit, "codebooks: more codewords than code_bits can tell apart");
+    view_.width = static_cast<poeem::CodeWidth>(code_bits);
+    const nb::dlpack::dtype wanted =
+        code_bits == 16 ? nb::dtype<std::uint16_t>() : nb::dtype<std::uint8_t>();
+    const auto columns = static_cast<std::int64_t>(codes_.shape(1));
+    const std::int64_t element_bytes = code_bits == 16 ? 2 : 1;
+    require(codes_.dtype() == wanted, "codes: wanted uint8, or uint16 for 16 bits");
+    require(columns * element_bytes == view_.row_bytes(), "codes: rows of the wrong width");
+    view_.codes = codes_.data();
+    view_.codebooks = codebooks_.data();
+  }
+
+  void set_rotation_and_lists() {
+    const auto dim = static_cast<std::size_t>(view_.dim);
+    if (rotation_) {
+      require(rotation_->shape(0) == dim && rotation_->shape(1) == dim, "rotation: not [dim, dim]");
+      view_.rotation = rotation_->data();
+    }
+    require(centroids_.has_value() == list_offsets_.has_value(),
+            "centroids and list_offsets: wanted both or none");
+    if (!centroids_) return;
+    const std::size_t num_lists = centroids_->shape(0);
+    require(num_lists > 0 && centroids_->shape(1) == dim, "centroids: not [num_lists, dim]");
+    require(list_offsets_->shape(0) == num_lists + 1, "list_offsets: not [num_lists + 1]");
+    view_.num_lists = static_cast<std::int64_t>(num_lists);
+    view_.centroids = centroids_->data();
+    view_.list_offsets = list_offsets_->data();
+    if (view_.metric == poeem::Metric::kInnerProduct) return;
+    require(list_norms_ && list_norms_->shape(0) == num_lists, "list_norms: not [num_lists]");
+    view_.list_norms = list_norms_->data();
+  }
+
+  void set_items() {
+    const auto num_items = static_cast<std::size_t>(view_.num_items);
+    if (ids_) {
+      require(ids_->shape(0) == num_items, "ids: not [num_items]");
+      const bool narrow = ids_->dtype() == nb::dtype<std::uint32_t>();
+      require(narrow || ids_->dtype() == nb::dtype<std::int64_t>(), "ids: wanted uint32 or int64");
+      if (narrow) view_.ids32 = static_cast<const std::uint32_t*>(ids_->data());
+      else view_.ids64 = static_cast<const std::int64_t*>(ids_->data());
+    }
+    if (norms_) {
+      require(norms_->shape(0) == num_items, "norms: not [num_items]");
+      view_.norms = norms_->data();
+    }
+  }
+
+  AnyInput<2> codes_;
+  Input<float, 3> codebooks_;
+  std::optional<Input<float, 2>> rotation_;
+  std::optional<Input<float, 2>> centroids_;
+  std::optional<Input<float, 1>> list_norms_;
+  std::optional<Input<std::int64_t, 1>> list_offsets_;
+  std::optional<AnyInput<1>> ids_;
+  std::optional<Input<float, 1>> norms_;
+  poeem::IndexView view_;
+};
+
+std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
+    const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
+    std::int64_t num_threads, const std::string& kernel) {
+  const poeem::IndexView& view = arrays.view();
+  require(queries.shape(1) > 0, "queries: no heads");
+  require(static_cast<std::int64_t>(queries.shape(2)) == view.dim, "queries: not of width dim");
+  if (k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
+  poeem::SearchRequest request;
+  request.queries = queries.data();
+  request.num_queries = static_cast<std::int64_t>(queries.shape(0));
+  request.num_heads = static_cast<std::int64_t>(queries.shape(1));
+  request.k = k;
+  request.num_probes = num_probes;
+  request.num_threads = num_threads;
+  request.kernel = kernel;
+  auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
+  auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
+  {
+    nb::gil_scoped_release release;
+    poeem::search(view, request, ids.data(), scores.data());
+  }
+  return {ids, scores};
+}
+
+Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
+  auto norms = new_array<float, 1>({static_cast<std::size_t>(arrays.view().num_items)});
+  {
+    nb::gil_scoped_release release;
+    poeem::item_norms(arrays.view(), squared, norms.data());
+  }
+  return norms;
+}
+
+nb::list kernels() {
+  nb::list result;
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    nb::dict entry;
+    entry["name"] = kernel.name;
+    entry["description"] = kernel.description;
+    entry["required_cpu"] = kernel.required_cpu;
+    entry["supported"] = kernel.supported();
+    result.append(entry);
+  }
+  return result;
+}
+
+void translate_error(const std::exception_ptr& pointer, void*) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    const char* name = "CorruptIndexError";
+    if (error.code() == ErrorCode::kShape) name = "ShapeError";
+    if (error.code() == ErrorCode::kConfig) name = "ConfigError";
+    const nb::object type = nb::module_::import_("poeem.errors").attr(name);
+    PyErr_SetString(type.ptr(), error.what());
+  }
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The search engine. Use poeem.Index, which checks what it passes on.";
+  nb::register_exception_translator(translate_error);
+
+  nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: nothing is copied.")
+      .def(nb::init<const std::string&, int, AnyInput<2>, Input<float, 3>,
+                    std::optional<Input<float, 2>>, std::optional<Input<float, 2>>,
+                    std::optional<Input<float, 1>>, std::optional<Input<std::int64_t, 1>>,
+                    std::optional<AnyInput<1>>, std::optional<Input<float, 1>>>(),
+           nb::kw_only(), "metric"_a, "code_bits"_a, "codes"_a.noconvert(),
+           "codebooks"_a.noconvert(), "rotation"_a.noconvert().none() = nb::none(),
+           "centroids"_a.noconvert().none() = nb::none(),
+           "list_norms"_a.noconvert().none() = nb::none(),
+           "list_offsets"_a.noconvert().none() = nb::none(),
+           "ids"_a.noconvert().none() = nb::none(), "norms"_a.noconvert().none() = nb::none());
+  m.def("search", &search, "arrays"_a, nb::kw_only(), "queries"_a.noconvert(), "k"_a,
+        "num_probes"_a, "num_threads"_a, "kernel"_a,
+        "Search float32 [num_queries, num_heads, dim]; num_probes 0 = all lists, kernel '' = best. "
+        "Returns ids int64 and scores float32, both [num_queries, k].");
+  m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
+        "Return |T(x)|, or its square, of every item: float32 [num_items].");
+  m.def("kernels", &kernels, nb::sig("def kernels() -> list[dict[str, str | bool]]"),
+        "List the scan kernels, the most wanted first.");
+  m.def("choose_kernel", [](const std::string& name) { return poeem::choose_kernel(name).name; },
+        "name"_a, "Return the name of the kernel that `name` stands for; '' = the best.");
+}

@@ -1,0 +1,25 @@
+// Search of product codes: the one entry point of the engine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "poeem/index_view.h"
+
+namespace poeem {
+
+struct SearchRequest {
+  const float* queries = nullptr;   // [num_queries, num_heads, dim], finite
+  std::int64_t num_queries = 0;
+  std::int64_t num_heads = 1;       // vectors of one user; an item's score is the maximum over them
+  std::int64_t k = 0;               // >= 1
+  std::int64_t num_probes = 0;      // lists visited by each query vector; 0 or more than there are = all
+  std::int64_t num_threads = 1;     // >= 1; never more than there are queries
+  std::string kernel;               // empty = the best this machine can run
+};
+
+// Write the answers to ids and scores, both [num_queries, k], best first, padded with -1 and -inf.
+// Results depend on neither threads nor kernel. Throws Error; joins every thread it started.
+void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores);
+
+}  // namespace poeem
