@@ -1,0 +1,163 @@
+"""Checks of what goes into an index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from poeem.checks import as_array, check_vectors
+from poeem.errors import DtypeError, IdError, InputError, ShapeError
+from poeem.index.codes import MAX_CODEWORDS
+from poeem.types import Array, FloatArray, IntArray, QuantizerParts
+
+ORTHONORMAL_TOLERANCE = 1e-3
+PADDING_ID = -1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Checked parts of a quantizer; shapes as in `QuantizerParts`."""
+
+    rotation: FloatArray | None
+    centroids: FloatArray | None
+    codebooks: FloatArray
+
+    @property
+    def num_codewords(self) -> int:
+        """Codewords of a subspace."""
+        return int(self.codebooks.shape[1])
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.codebooks.shape[0] * self.codebooks.shape[2])
+
+    @property
+    def num_lists(self) -> int:
+        """Inverted lists; 0 = none."""
+        return 0 if self.centroids is None else int(self.centroids.shape[0])
+
+
+def check_parts(parts: QuantizerParts | Parts) -> Parts:
+    """Return copies of rotation, centroids and codebooks, C-contiguous float32 that fit together.
+
+    Copies, because a layer may share its parameters' memory and go on training.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: an array has the wrong shape, type or values.
+        InputError: the rotation is not orthonormal.
+    """
+    codebooks = check_vectors("codebooks", parts.codebooks, num_axes=(3,))
+    if not 2 <= codebooks.shape[1] <= MAX_CODEWORDS:
+        raise ShapeError(
+            f"codebooks: got {codebooks.shape[1]} codewords, wanted 2 to {MAX_CODEWORDS}"
+        )
+    dim = codebooks.shape[0] * codebooks.shape[2]
+    centroids = parts.centroids
+    if centroids is not None:
+        centroids = check_vectors("centroids", centroids, dim)
+    rotation = parts.rotation
+    if rotation is not None:
+        rotation = check_vectors("rotation", rotation, dim)
+        if len(rotation) != dim:
+            raise ShapeError(f"rotation: got {len(rotation)} rows, wanted {dim}")
+        error = orthonormal_error(rotation)
+        if error > ORTHONORMAL_TOLERANCE:
+            raise InputError(
+                f"rotation: R R^T is off the identity by {error:.3g}, wanted at most "
+                f"{ORTHONORMAL_TOLERANCE:g}"
+            )
+    return Parts(
+        None if rotation is None else rotation.copy(),
+        None if centroids is None else centroids.copy(),
+        codebooks.copy(),
+    )
+
+
+def orthonormal_error(rotation: FloatArray) -> float:
+    """Return the largest |R R^T - identity| of a finite matrix [dim, dim]."""
+    largest = float(np.abs(rotation).max())
+    if largest > 1 + ORTHONORMAL_TOLERANCE:  # also keeps the product below from overflowing
+        return largest
+    return float(np.abs(rotation @ rotation.T - np.eye(len(rotation), dtype=np.float32)).max())
+
+
+def check_codes(codes: Array, parts: Parts) -> int:
+    """Check codes [n, num_subspaces] and return n.
+
+    Raises:
+        DtypeError: not integers.
+        ShapeError: wrong shape, or empty.
+        InputError: a code below 0 or beyond the codebook.
+    """
+    _check_integers("codes", codes)
+    num_subspaces = len(parts.codebooks)
+    if codes.ndim != 2 or codes.shape[1] != num_subspaces or len(codes) == 0:
+        raise ShapeError(f"codes: got shape {codes.shape}, wanted [n, {num_subspaces}] with n > 0")
+    _check_below("codes", codes, parts.num_codewords, "num_codewords")
+    return len(codes)
+
+
+def check_lists(lists: Any, num_items: int, parts: Parts) -> Array | None:
+    """Return lists as integers [n], or None where there are no centroids.
+
+    Raises:
+        ShapeError: not one per item, or lists without centroids or the reverse.
+        DtypeError: not integers.
+        InputError: a list below 0 or beyond the centroids.
+    """
+    if (lists is None) != (parts.centroids is None):
+        here, missing = ("centroids", "lists") if lists is None else ("lists", "centroids")
+        raise ShapeError(f"{missing}: missing, wanted because there are {here}")
+    if lists is None:
+        return None
+    array = as_array("lists", lists)
+    _check_integers("lists", array)
+    if array.shape != (num_items,):
+        raise ShapeError(f"lists: got shape {array.shape}, wanted one per item, ({num_items},)")
+    _check_below("lists", array, parts.num_lists, "num_lists")
+    return array
+
+
+def check_ids(ids: Any, num_items: int | None = None) -> IntArray:
+    """Return ids as int64 [n]. Duplicates are found where ids are sorted.
+
+    Raises:
+        IdError: not integers, beyond int64, or -1, which says "no item" in results.
+        ShapeError: not [n], or not one per item.
+    """
+    try:
+        array = as_array("ids", ids)
+    except DtypeError as error:
+        raise IdError(f"{error}") from None
+    if array.ndim != 1 or num_items not in (None, len(array)):
+        wanted = "[n]" if num_items is None else f"one per item, ({num_items},)"
+        raise ShapeError(f"ids: got shape {array.shape}, wanted {wanted}")
+    # Python integers beyond int64 become uint64, float64 or object, depending on their company.
+    if array.dtype.kind not in "iu":
+        raise IdError(f"ids: got {array.dtype}, wanted integers that fit int64")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        row = int(array.argmax())
+        raise IdError(f"ids: got {array[row]} in row {row}, wanted at most {2**63 - 1}")
+    array = array.astype(np.int64, copy=False)
+    if (array == PADDING_ID).any():
+        row = int((array == PADDING_ID).argmax())
+        raise IdError(f"ids: got -1 in row {row}, which says 'no item' in results")
+    return array
+
+
+def _check_integers(name: str, array: Array) -> None:
+    if array.dtype.kind not in "iu":
+        raise DtypeError(f"{name}: got {array.dtype}, wanted integers")
+
+
+def _check_below(name: str, array: Array, limit: int, limit_name: str) -> None:
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= limit:
+        got = low if low < 0 else high
+        row = int(np.argmax((array == got).reshape(len(array), -1).any(axis=1)))
+        raise InputError(
+            f"{name}: got {got} in row {row}, wanted 0 to {limit_name} - 1 = {limit - 1}"
+        )

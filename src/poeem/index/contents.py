@@ -1,0 +1,110 @@
+"""What an index holds, in memory or in a file: arrays in storage order and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from poeem.index.codes import CHUNK, code_bits_for
+from poeem.types import Array, FloatArray, IntArray, Metric
+
+
+@dataclass(frozen=True)
+class Titles:
+    """Names of items in storage order, as one blob.
+
+    offsets: int64 [num_items + 1], from 0 to the length of the blob.
+    blob: uint8 [bytes], UTF-8.
+    """
+
+    offsets: IntArray
+    blob: Array
+
+
+@dataclass(frozen=True)
+class IndexContents:
+    """The parts of an index; items are sorted by list, and by id within a list.
+
+    rotation: float32 [dim, dim], None = identity.
+    codebooks: float32 [num_subspaces, num_codewords, sub_dim].
+    centroids: float32 [num_lists, dim]; list_offsets: int64 [num_lists + 1]; None = no lists.
+    codes: uint8|uint16 [num_items, packed columns], see `poeem.index.codes`.
+    ids: uint32|int64 [num_items]; None = the ids are 0..num_items-1 in storage order.
+    norms: float32 [num_items]; l2 with lists: |T(x)|^2, cosine: |T(x)|, else None.
+    lineage: what made the index, JSON values only.
+    created: UTC, ISO 8601.
+    """
+
+    metric: Metric
+    codebooks: FloatArray
+    codes: Array
+    rotation: FloatArray | None = None
+    centroids: FloatArray | None = None
+    list_offsets: IntArray | None = None
+    ids: Array | None = None
+    norms: FloatArray | None = None
+    titles: Titles | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+    library_version: str = ""
+
+    @property
+    def num_items(self) -> int:
+        """Items in the index."""
+        return int(self.codes.shape[0])
+
+    @property
+    def num_subspaces(self) -> int:
+        """Codes of an item."""
+        return int(self.codebooks.shape[0])
+
+    @property
+    def num_codewords(self) -> int:
+        """Codewords of a subspace."""
+        return int(self.codebooks.shape[1])
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.codebooks.shape[0] * self.codebooks.shape[2])
+
+    @property
+    def num_lists(self) -> int:
+        """Inverted lists; 0 = none."""
+        return 0 if self.centroids is None else int(self.centroids.shape[0])
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of one stored code."""
+        return code_bits_for(self.num_codewords)
+
+    def ids_between(self, start: int, stop: int) -> IntArray:
+        """Return the ids of positions start..stop-1, int64."""
+        if self.ids is None:
+            return np.arange(start, min(stop, self.num_items), dtype=np.int64)
+        return self.ids[start:stop].astype(np.int64)
+
+    def positions_of(self, ids: IntArray) -> IntArray:
+        """Return the storage position of each of int64 [n] ids, -1 where there is no such item.
+
+        Passes over the stored ids in chunks: a map from id to position would cost more memory than
+        the ids themselves.
+        """
+        if self.ids is None:
+            return np.where((ids >= 0) & (ids < self.num_items), ids, -1)
+        wanted, inverse = np.unique(ids, return_inverse=True)
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        for start in range(0, self.num_items, CHUNK):
+            stored = self.ids_between(start, start + CHUNK)
+            slot = np.minimum(np.searchsorted(wanted, stored), len(wanted) - 1)
+            hit = np.flatnonzero(wanted[slot] == stored)
+            found[slot[hit]] = start + hit
+        return np.asarray(found[inverse], dtype=np.int64)
+
+
+def metric_uses_norms(metric: Metric, has_lists: bool) -> bool:
+    """Return whether items carry norms; for l2 without lists they fold into the table, exactly."""
+    return metric is Metric.COSINE or (metric is Metric.L2 and has_lists)

@@ -1,0 +1,306 @@
+"""The index a user holds: open, search, look things up, save."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poeem import _native
+from poeem.checks import as_array, check_vectors
+from poeem.config import SearchConfig
+from poeem.errors import ConfigError, CorruptIndexError, IdError
+from poeem.index import reference
+from poeem.index.arguments import check_ids
+from poeem.index.codes import decode, lists_from_offsets, unpack
+from poeem.index.contents import IndexContents
+from poeem.index.format import read_index, tensors_of, write_index
+from poeem.index.header import FORMAT_VERSION
+from poeem.index.kernels import wanted_kernel
+from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
+
+MAX_K = 2**31 - 1
+MAX_THREADS = 1024
+
+
+class Index:
+    """Product codes of a catalogue, searched exactly by their approximate scores.
+
+    An index never changes. Any number of threads may search it at once; the parameters of a search
+    are arguments of the call. `build_index`, `build_index_from_codes` and `Index.open` make one.
+    """
+
+    def __init__(self, contents: IndexContents, path: Path | None = None) -> None:
+        """Wrap checked contents; `path` is the file they are mapped from."""
+        self._contents = contents
+        self._path = path
+        self._arrays = native_arrays(contents)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Index:
+        """Map an index file into memory after checking it.
+
+        Args:
+            path: a file written by `save`.
+            verify: also read the whole file once and compare every checksum.
+
+        Raises:
+            NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors.
+        """
+        return cls(read_index(Path(path), verify=verify), Path(path))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to one file, atomically: a reader sees the old file or the new one.
+
+        Raises:
+            SaveError: the system refused; what was at `path` is untouched.
+        """
+        write_index(self._contents, Path(path))
+
+    def search(
+        self,
+        queries: Any,
+        k: int = SearchConfig().k,
+        *,
+        num_probes: int | None = SearchConfig().num_probes,
+        num_threads: int = SearchConfig().num_threads,
+    ) -> SearchResult:
+        """Return the k items of the highest score for each query, ties to the smaller id.
+
+        Args:
+            queries: float32 or float16 [dim], [n, dim] or [n, num_heads, dim], an array or a torch
+                tensor. The heads are vectors of one user; an item's score is its maximum over them.
+            k: items per query; beyond the catalogue (or the probed lists) ids are -1, scores -inf.
+            num_probes: lists visited for each query vector; None = all. Ignored without lists.
+            num_threads: queries are shared by this many threads; 0 = one per core.
+
+        Returns:
+            ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
+            whose score overflows to NaN is left out.
+
+        Raises:
+            ShapeError, DtypeError, NonFiniteError: of queries; rows are named.
+            ConfigError: k, num_probes or num_threads out of range, or POEEM_KERNEL unknown.
+        """
+        array = check_vectors("queries", queries, self.dim, num_axes=(1, 2, 3))
+        if array.ndim < 3:
+            array = array.reshape(-1, 1, self.dim)  # [n, num_heads = 1, dim]
+        probes = 0 if num_probes is None else _check_count("num_probes", num_probes, 1, 2**63 - 1)
+        threads = _check_count("num_threads", num_threads, 0, MAX_THREADS)
+        ids, scores = _native.search(
+            self._arrays,
+            queries=array,
+            k=_check_count("k", k, 1, MAX_K),
+            num_probes=probes,
+            num_threads=threads or _num_cores(),
+            kernel=wanted_kernel(),
+        )
+        return SearchResult(ids, scores)
+
+    def reconstruct(self, ids: Any) -> FloatArray:
+        """Return T(x), what the index knows of items: float32 [n, dim], in the input space.
+
+        Args:
+            ids: integers [n].
+
+        Raises:
+            IdError: there is no item of such an id.
+        """
+        contents = self._contents
+        positions = self._positions(ids)
+        packed = contents.codes[positions]
+        vectors = decode(
+            unpack(packed, contents.num_subspaces, contents.code_bits), contents.codebooks
+        )
+        if contents.centroids is not None and contents.list_offsets is not None:
+            lists = np.searchsorted(contents.list_offsets, positions, side="right") - 1
+            vectors = vectors + contents.centroids[lists]
+        if contents.rotation is not None:
+            vectors = vectors @ contents.rotation  # rows: R^T applied to each
+        return np.asarray(vectors, dtype=np.float32)
+
+    def titles(self, ids: Any) -> list[str]:
+        """Return the names of items; "" for id -1, so that results can be passed as they are.
+
+        Args:
+            ids: integers [n].
+
+        Raises:
+            ConfigError: the index was built without titles.
+            IdError: there is no item of such an id.
+        """
+        titles = self._contents.titles
+        if titles is None:
+            raise ConfigError("titles: the index was built without them")
+        array = as_array("ids", ids)
+        known = array != -1
+        positions = self._positions(array[known])
+        starts, ends = titles.offsets[positions], titles.offsets[positions + 1]
+        names = iter(
+            titles.blob[start:end].tobytes()
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        )
+        try:
+            return [next(names).decode() if is_known else "" for is_known in known.tolist()]
+        except UnicodeDecodeError as error:
+            raise CorruptIndexError(f"titles: not UTF-8, {error}") from None
+
+    @property
+    def num_items(self) -> int:
+        """Items in the index."""
+        return self._contents.num_items
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._contents.dim
+
+    @property
+    def num_lists(self) -> int:
+        """Inverted lists; 0 = none."""
+        return self._contents.num_lists
+
+    @property
+    def metric(self) -> Metric:
+        """How queries and items are compared."""
+        return self._contents.metric
+
+    @property
+    def ids(self) -> IntArray:
+        """Ids in storage order (by list, then by id), int64 [num_items]; a copy."""
+        return self._contents.ids_between(0, self.num_items)
+
+    @property
+    def codes(self) -> Array:
+        """Codes in storage order, uint8|uint16 [num_items, num_subspaces]; read-only if mapped."""
+        contents = self._contents
+        return unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+
+    @property
+    def lists(self) -> Array | None:
+        """The list of each item in storage order, int32 [num_items]; None without lists."""
+        offsets = self._contents.list_offsets
+        return None if offsets is None else lists_from_offsets(offsets)
+
+    @property
+    def rotation(self) -> FloatArray | None:
+        """float32 [dim, dim], x' = rotation @ x; None = identity."""
+        return self._contents.rotation
+
+    @property
+    def centroids(self) -> FloatArray | None:
+        """float32 [num_lists, dim], in rotated space; None without lists."""
+        return self._contents.centroids
+
+    @property
+    def codebooks(self) -> FloatArray:
+        """float32 [num_subspaces, num_codewords, sub_dim], in rotated space."""
+        return self._contents.codebooks
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether `titles` can answer."""
+        return self._contents.titles is not None
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """What made the index, as given to the builder."""
+        return dict(self._contents.lineage)
+
+    @property
+    def path(self) -> Path | None:
+        """The file this index is mapped from; None if it was built in this process."""
+        return self._path
+
+    def info(self) -> dict[str, Any]:
+        """Return all there is to know about the index, as JSON values; sizes in bytes."""
+        contents = self._contents
+        part_bytes = {name: tensor.nbytes for name, tensor in tensors_of(contents).items()}
+        total = sum(part_bytes.values())
+        info: dict[str, Any] = {
+            "path": None if self._path is None else str(self._path),
+            "format_version": FORMAT_VERSION,
+            "metric": str(contents.metric),
+            "dim": contents.dim,
+            "num_items": contents.num_items,
+            "num_lists": contents.num_lists,
+            "num_subspaces": contents.num_subspaces,
+            "num_codewords": contents.num_codewords,
+            "code_bits": contents.code_bits,
+            "has_rotation": contents.rotation is not None,
+            "has_titles": self.has_titles,
+            "code_bytes_per_item": contents.codes.itemsize * contents.codes.shape[1],
+            "bytes_per_item": total / contents.num_items,
+            "total_bytes": total,
+            "part_bytes": part_bytes,
+            "created": contents.created,
+            "library_version": contents.library_version,
+            "lineage": self.lineage,
+        }
+        if contents.list_offsets is not None:
+            sizes = np.diff(contents.list_offsets)
+            info["list_sizes"] = {
+                "min": int(sizes.min()),
+                "median": float(np.median(sizes)),
+                "max": int(sizes.max()),
+                "empty": int((sizes == 0).sum()),
+            }
+        return info
+
+    def _positions(self, ids: Any) -> IntArray:
+        array = as_array("ids", ids)
+        if array.size == 0:  # an empty list is float64 to NumPy
+            return np.zeros(0, dtype=np.int64)
+        positions = self._contents.positions_of(check_ids(array))
+        missing = np.flatnonzero(positions < 0)
+        if len(missing):
+            named = ", ".join(str(array[row]) for row in missing[:10])
+            raise IdError(f"ids: {len(missing)} not in the index; the first are {named}")
+        return positions
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def __repr__(self) -> str:
+        contents = self._contents
+        return (
+            f"Index({contents.num_items} items, dim={contents.dim}, metric={contents.metric}, "
+            f"{contents.num_subspaces} x {contents.num_codewords}, num_lists={contents.num_lists})"
+        )
+
+
+def native_arrays(contents: IndexContents) -> _native.Arrays:
+    """Return what the engine works on: references to the arrays, no copies."""
+    norms = None
+    if contents.centroids is not None:
+        norms = reference.list_norms(contents.metric, contents.centroids)
+    return _native.Arrays(
+        metric=contents.metric.value,
+        code_bits=contents.code_bits,
+        codes=contents.codes,
+        codebooks=contents.codebooks,
+        rotation=contents.rotation,
+        centroids=contents.centroids,
+        list_norms=norms,
+        list_offsets=contents.list_offsets,
+        ids=contents.ids,
+        norms=contents.norms,
+    )
+
+
+def _check_count(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ConfigError(f"{name}: got {value!r}, wanted an integer")
+    if not low <= value <= high:
+        wanted = f"at least {low}" if value < low else f"at most {high}"
+        raise ConfigError(f"{name}: got {value}, wanted {wanted}")
+    return int(value)
+
+
+def _num_cores() -> int:
+    """Return the cores this process may use, not those the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,155 @@
+"""Search in NumPy, slow and obvious: the truth the native engine is tested against, bit by bit.
+
+The steps are those of DESIGN.md, "Scores, to the last bit". Each sum is a loop over its terms, so
+that its order is the one written there; NumPy never fuses a multiplication with an addition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from poeem.index.codes import decode, lists_from_offsets, unpack
+from poeem.index.contents import IndexContents
+from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
+
+ZERO = np.float32(0)
+TWO = np.float32(2)
+
+
+def search(
+    contents: IndexContents, queries: FloatArray, k: int, num_probes: int | None = None
+) -> SearchResult:
+    """Search float32 [num_queries, num_heads, dim]; the same contract as `Index.search`."""
+    ids = np.full((len(queries), k), -1, dtype=np.int64)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    stored_ids = contents.ids_between(0, contents.num_items)
+    for row, heads in enumerate(queries):
+        best = np.full(contents.num_items, -np.inf, dtype=np.float32)
+        visited = np.zeros(contents.num_items, dtype=bool)
+        for query in heads:
+            score, probed = score_items(contents, query, num_probes)
+            probed &= ~np.isnan(score)  # NaN, after an overflow, is no score
+            better = probed & (~visited | (score > best))  # of equal scores the first head's stays
+            best = np.where(better, score, best)
+            visited |= probed
+        found = np.flatnonzero(visited)
+        order = np.lexsort((stored_ids[found], -best[found]))[:k]  # ties to the smaller id
+        ids[row, : len(order)] = stored_ids[found[order]]
+        scores[row, : len(order)] = best[found[order]]
+    return SearchResult(ids, scores)
+
+
+def score_items(
+    contents: IndexContents, query: FloatArray, num_probes: int | None
+) -> tuple[FloatArray, Array]:
+    """Return every item's score, float32 [num_items], and whether its list is probed, bool."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rotated = rotate(contents, normalize(query) if contents.metric is Metric.COSINE else query)
+        table = build_table(contents, rotated)
+        codes = unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+        if contents.centroids is None or contents.list_offsets is None:
+            score = np.zeros(contents.num_items, dtype=np.float32)
+            probed = np.ones(contents.num_items, dtype=bool)
+        else:
+            lists = lists_from_offsets(contents.list_offsets)
+            biases = compute_biases(contents.metric, contents.centroids, rotated)
+            score = biases[lists]
+            norms = list_norms(contents.metric, contents.centroids)
+            probed = np.isin(lists, choose_lists(contents.metric, biases, norms, num_probes))
+        for m in range(contents.num_subspaces):
+            score = score + table[m, codes[:, m]]
+        if contents.norms is not None:
+            score = apply_norms(contents.metric, score, contents.norms)
+    return score, probed
+
+
+def normalize(query: FloatArray) -> FloatArray:
+    """Return q / |q|; |q| is summed in float64, then rounded to float32. Zero stays zero."""
+    square = 0.0
+    for value in query:
+        square += float(value) * float(value)
+    length = np.float32(np.sqrt(square))
+    return np.zeros_like(query) if length == 0 else query / length
+
+
+def rotate(contents: IndexContents, query: FloatArray) -> FloatArray:
+    """Return rotation @ query, each coordinate summed in order."""
+    return query if contents.rotation is None else _products(contents.rotation, query)
+
+
+def build_table(contents: IndexContents, rotated: FloatArray) -> FloatArray:
+    """Return what each codeword adds to a score, float32 [num_subspaces, num_codewords]."""
+    codebooks = contents.codebooks
+    parts = rotated.reshape(contents.num_subspaces, 1, -1)  # beside [.., num_codewords, sub_dim]
+    table = np.zeros(codebooks.shape[:2], dtype=np.float32)
+    for j in range(codebooks.shape[2]):
+        if contents.metric is Metric.L2 and contents.centroids is None:
+            difference = parts[:, :, j] - codebooks[:, :, j]
+            table = table - difference * difference
+        else:
+            table = table + parts[:, :, j] * codebooks[:, :, j]
+    if contents.metric is Metric.L2 and contents.centroids is not None:
+        table = table * TWO
+    return table
+
+
+def compute_biases(metric: Metric, centroids: FloatArray, rotated: FloatArray) -> FloatArray:
+    """Return what each list adds to a score, float32 [num_lists]."""
+    biases = _products(centroids, rotated)
+    if metric is not Metric.L2:
+        return biases
+    square = ZERO
+    for value in rotated:
+        square = square + value * value
+    return TWO * biases - square
+
+
+def choose_lists(
+    metric: Metric, biases: FloatArray, norms: FloatArray | None, num_probes: int | None
+) -> IntArray:
+    """Return the `num_probes` best lists, best first, ties to the smaller number."""
+    score = biases if norms is None else apply_norms(metric, biases, norms)
+    score = np.where(np.isnan(score), np.float32(-np.inf), score)
+    return np.lexsort((np.arange(len(score)), -score))[:num_probes]
+
+
+def list_norms(metric: Metric, centroids: FloatArray) -> FloatArray | None:
+    """Return |v| (cosine) or |v|^2 (l2) of each list, summed in float64; None for ip."""
+    if metric is Metric.IP:
+        return None
+    return rounded_norms(centroids, squared=metric is Metric.L2)
+
+
+def item_norms(contents: IndexContents) -> FloatArray:
+    """Return |T(x)| (cosine) or |T(x)|^2 (l2) of each item, summed in float64: float32 [n]."""
+    codes = unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+    vectors = decode(codes, contents.codebooks).astype(np.float64)
+    if contents.centroids is not None and contents.list_offsets is not None:
+        vectors = vectors + contents.centroids[lists_from_offsets(contents.list_offsets)]
+    return rounded_norms(vectors, squared=contents.metric is Metric.L2)
+
+
+def rounded_norms(vectors: Array, *, squared: bool) -> FloatArray:
+    """Return lengths, or their squares, of [n, dim], summed over dim in order in float64."""
+    square = np.zeros(len(vectors), dtype=np.float64)
+    for j in range(vectors.shape[1]):
+        column = vectors[:, j].astype(np.float64)
+        square = square + column * column
+    with np.errstate(over="ignore"):
+        return (square if squared else np.sqrt(square)).astype(np.float32)
+
+
+def apply_norms(metric: Metric, scores: FloatArray, norms: FloatArray) -> FloatArray:
+    """Return scores - norms (l2), or scores / norms and 0 where a norm is 0 (cosine)."""
+    if metric is Metric.L2:
+        return scores - norms
+    safe = np.where(norms == 0, np.float32(1), norms)
+    return np.where(norms == 0, ZERO, scores / safe)
+
+
+def _products(rows: FloatArray, vector: FloatArray) -> FloatArray:
+    """Return the inner product of each row [n, dim] with the vector, summed in order."""
+    total = np.zeros(len(rows), dtype=np.float32)
+    for j in range(rows.shape[1]):
+        total = total + rows[:, j] * vector[j]
+    return total
