@@ -197,7 +197,10 @@ def _known(
     item_seen[items[train]] = True
     user_seen = np.zeros(interactions.num_users, dtype=np.bool_)
     user_seen[users[train]] = True
-    new = rows[~np.isin(pairs[rows], pairs[train])]
+    # The same as np.isin(pairs[rows], pairs[train]), several times faster.
+    trained = np.sort(pairs[train])
+    places = np.minimum(np.searchsorted(trained, pairs[rows]), len(trained) - 1)
+    new = rows[trained[places] != pairs[rows]]
     of_items = new[item_seen[items[new]]]
     of_users = of_items[user_seen[users[of_items]]]
     counts = (len(rows) - len(new), len(new) - len(of_items), len(of_items) - len(of_users))

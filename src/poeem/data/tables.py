@@ -114,12 +114,13 @@ def _read_parquet(path: Path, wanted: Columns) -> dict[str, Any]:
 def _read_npz(path: Path, wanted: Columns) -> dict[str, Any]:
     pa = import_arrow().pa
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, as np.load leaves a file that is no zip open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             names = _pick(file.files, wanted, path)
             arrays = {name: np.atleast_1d(file[name]) for name in names}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name}: cannot be read as npz: {error}") from error
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
