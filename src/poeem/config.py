@@ -104,7 +104,7 @@ class LayerConfig(_Checked):
     num_samples: int = setting(65_536, "vectors collected for the warm start", low=2, high=2**24)
     kmeans_iterations: int = setting(25, "Lloyd iterations of each k-means", low=1, high=1000)
     rotation_iterations: int = setting(
-        20, "alternations of codes and rotation in the warm start", low=0, high=1000
+        30, "alternations of codes and rotation in the warm start", low=0, high=1000
     )
     revive_window: int = setting(
         32,

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
+# Small: where vectors are normalised, a row's direction turns at a speed of step size / length.
+START_SCALE = 0.02
+
+
 class Users(NamedTuple):
     """A batch of users: who they are and what they had.
 
@@ -58,7 +62,7 @@ class IdTower(nn.Module):
 
     def __init__(self, num_ids: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
-        start = torch.randn(num_ids, dim, generator=generator) / dim**0.5
+        start = torch.randn(num_ids, dim, generator=generator) * START_SCALE
         self.embedding = nn.Embedding(num_ids, dim, _weight=start)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -75,11 +79,11 @@ class HistoryTower(nn.Module):
 
     def __init__(self, num_items: int, dim: int, generator: torch.Generator) -> None:
         super().__init__()
-        start = torch.randn(num_items, dim, generator=generator) / dim**0.5
+        start = torch.randn(num_items, dim, generator=generator) * START_SCALE
         self.embedding = nn.EmbeddingBag(
             num_items, dim, mode="sum", include_last_offset=True, _weight=start
         )
-        self.prior = nn.Parameter(torch.randn(dim, generator=generator) / dim**0.5)
+        self.prior = nn.Parameter(torch.randn(dim, generator=generator) * START_SCALE)
 
     def forward(self, users: Users) -> Tensor:
         """Return float32 [n, dim]."""

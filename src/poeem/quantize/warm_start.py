@@ -68,18 +68,18 @@ def starting_point(
             vectors.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
         )[0]
         residuals = vectors - centroids[coarse.assign(vectors, centroids)]
-    rotation = (
-        _fit_rotation(residuals, num_subspaces, num_codewords, rotation_iterations, generator)
-        if rotate
-        else None
-    )
-    if rotation is not None:
+    rotation = codebooks = None
+    if rotate:
+        rotation, codebooks = _fit_rotation(
+            residuals, num_subspaces, num_codewords, rotation_iterations, generator
+        )
         centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
     codebooks = kmeans(
         product.split(residuals, num_subspaces).contiguous(),
         num_codewords,
         num_iterations=kmeans_iterations,
         generator=generator,
+        centers=codebooks,
     )
     return StartingPoint(rotation, centroids, codebooks)
 
@@ -90,10 +90,9 @@ def _fit_rotation(
     num_codewords: int,
     num_iterations: int,
     generator: torch.Generator,
-) -> Tensor:
-    """Return OPQ's rotation: alternate one Lloyd step of the codebooks and a Procrustes fit."""
-    rotation = balanced_rotation(residuals, num_subspaces)
-    codebooks = None
+) -> tuple[Tensor, Tensor | None]:
+    """Return OPQ's rotation and codebooks: alternate a Lloyd step and a Procrustes fit."""
+    rotation, codebooks = balanced_rotation(residuals, num_subspaces), None
     for _ in range(num_iterations):
         rotated = residuals @ rotation.T
         codebooks = kmeans(
@@ -106,4 +105,4 @@ def _fit_rotation(
         rotation = procrustes(
             residuals, product.decode(product.assign(rotated, codebooks), codebooks)
         )
-    return rotation
+    return rotation, codebooks

@@ -1,0 +1,308 @@
+"""The layer: phases, state, precision, revival, bad input."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from poeem.errors import (
+    CheckpointError,
+    ConfigError,
+    DtypeError,
+    NonFiniteError,
+    NotWarmError,
+    ShapeError,
+)
+from poeem.quantize.givens import GivensDescent
+from poeem.quantize.layer import IndexLayer, Phase
+
+SMALL = dict(num_subspaces=4, num_codewords=8)  # noqa: C408
+
+
+def sample(n=64, dim=16, seed=0):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def warm_layer(**settings):
+    layer = IndexLayer(16, **(SMALL | dict(pass_through_steps=None) | settings))  # noqa: C408
+    layer.warm_start(sample())
+    return layer
+
+
+@pytest.mark.parametrize("num_lists", [0, 5])
+@pytest.mark.parametrize("rotation", [True, False])
+def test_forward_is_the_paper_s_equation(num_lists, rotation):
+    layer = warm_layer(num_lists=num_lists, rotation=rotation)
+    x = sample(20, seed=1)
+    out = layer(x)
+    matrix = layer.rotation.detach() if rotation else torch.eye(16)
+    for row in range(20):
+        rotated = matrix @ x[row]
+        base = torch.zeros(16)
+        if num_lists:
+            chosen = (layer.centroids - rotated).square().sum(1).argmin()
+            assert out.lists[row] == chosen
+            base = layer.centroids[chosen].detach()
+        parts = (rotated - base).view(4, 4)
+        for m in range(4):
+            nearest = (layer.codebooks[m] - parts[m]).square().sum(1).argmin()
+            assert out.codes[row, m] == nearest
+        words = torch.cat([layer.codebooks[m, out.codes[row, m]].detach() for m in range(4)])
+        torch.testing.assert_close(out.vectors[row].detach(), matrix.T @ (base + words))
+
+
+def test_phases_follow_each_other():
+    layer = IndexLayer(16, **SMALL, pass_through_steps=2, num_samples=100)
+    seen = []
+    for step in range(6):
+        x = sample(40, seed=step)
+        out = layer(x)
+        seen.append(layer.phase)
+        if layer.phase is not Phase.JOINT:
+            assert out.codes is None
+            assert torch.equal(out.vectors, x)
+            assert out.loss == 0
+    assert seen == [
+        Phase.PASS_THROUGH,
+        Phase.PASS_THROUGH,
+        Phase.COLLECT,
+        Phase.COLLECT,
+        Phase.JOINT,
+        Phase.JOINT,
+    ]
+
+
+def test_evaluation_mode_changes_nothing():
+    layer = IndexLayer(16, **SMALL, pass_through_steps=0, num_samples=64).eval()
+    for step in range(5):
+        layer(sample(seed=step))
+    assert layer.phase is Phase.PASS_THROUGH
+    assert layer.num_steps == 0
+
+
+def run(layer, steps, start=0):
+    """Train for some steps on known data; return the outputs' vectors."""
+    adam = torch.optim.SGD(layer.euclidean_parameters(), lr=0.05)
+    givens = GivensDescent(layer.rotation_parameters(), lr=0.01, step_size="plain")
+    outputs = []
+    for step in range(start, start + steps):
+        out = layer(sample(40, seed=step))
+        outputs.append(out.vectors.detach())
+        if out.codes is not None:
+            adam.zero_grad()
+            givens.zero_grad()
+            out.loss.backward()
+            adam.step()
+            givens.step()
+    return outputs
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6, 9])
+@pytest.mark.parametrize("num_lists", [0, 4])
+def test_state_resumes_in_every_phase(stop, num_lists):
+    settings = SMALL | dict(  # noqa: C408
+        num_lists=num_lists, pass_through_steps=2, num_samples=150, revive_window=8
+    )
+    whole = run(IndexLayer(16, **settings), 12)
+    first = IndexLayer(16, **settings)
+    run(first, stop)
+    second = IndexLayer(16, **settings)
+    second.load_state_dict(load(save(first.state_dict())))  # through safetensors
+    assert second.phase is first.phase
+    for got, wanted in zip(run(second, 12 - stop, stop), whole[stop:], strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_state_inside_a_larger_model():
+    def make():
+        layer = IndexLayer(16, **SMALL, pass_through_steps=0, num_samples=100)
+        return torch.nn.ModuleDict({"index": layer, "tower": torch.nn.Linear(2, 2)})
+
+    first, second = make(), make()
+    first["index"](sample(40))
+    second.load_state_dict(first.state_dict())
+    assert second["index"].phase is Phase.COLLECT
+    assert torch.equal(second.state_dict()["index.samples"], sample(40))
+
+
+def test_state_without_progress_is_refused_and_nothing_changes():
+    layer, state = warm_layer(), warm_layer(seed=1).state_dict()
+    before = copy.deepcopy(layer.state_dict())
+    del state["progress"]
+    with pytest.raises(CheckpointError, match="progress: missing"):
+        layer.load_state_dict(state)
+    assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+def test_same_seed_same_result():
+    runs = [
+        run(IndexLayer(16, **SMALL, pass_through_steps=0, num_samples=40, seed=seed), 8)[-1]
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_deep_copy_is_independent():
+    layer = warm_layer()
+    twin = copy.deepcopy(layer)
+    with torch.no_grad():
+        twin.codebooks.zero_()
+    assert layer.codebooks.abs().sum() > 0
+    assert twin.phase is Phase.JOINT
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_float32_inside_whatever_is_outside(dtype):
+    layer = warm_layer()
+    x = sample(30, seed=3).to(dtype)
+    plain = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = layer(x)
+    assert torch.equal(plain.codes, cast.codes)
+    assert torch.equal(plain.codes, layer(x.float()).codes)
+    assert cast.loss.dtype == torch.float32
+    assert plain.vectors.dtype == dtype
+    half = copy.deepcopy(layer).to(dtype)
+    assert half.codebooks.dtype == torch.float32
+    assert torch.equal(half(x).codes, plain.codes)
+
+
+def test_dead_codewords_are_revived():
+    layer = warm_layer(revive_window=4)
+    with torch.no_grad():
+        layer.codebooks[:, 1:] = 1e3  # nothing will choose these
+    for step in range(3):
+        layer(sample(32, seed=step))
+    health = layer.health(sample())
+    assert health.used_codewords > 0.8
+    assert layer.codebooks.abs().max() < 100
+
+
+def test_dead_lists_are_revived():
+    layer = warm_layer(num_lists=4, revive_window=4)
+    with torch.no_grad():
+        layer.centroids[1:] = 1e3
+    for step in range(3):
+        layer(sample(32, seed=step))
+    assert layer.health(sample()).used_lists == 1
+
+
+def test_revival_can_be_switched_off():
+    layer = warm_layer(revive_window=0)
+    with torch.no_grad():
+        layer.codebooks[:, 1:] = 1e3
+    for step in range(40):
+        layer(sample(32, seed=step))
+    assert layer.health().used_codewords == 1 / 8
+
+
+def test_warm_start_uses_codewords_that_random_ones_do_not():
+    """The paper's reason for the warm start (figure 2)."""
+    x = 0.1 * sample(512)
+    warm = IndexLayer(16, num_subspaces=4, num_codewords=64, pass_through_steps=None)
+    warm.warm_start(x)
+    cold = copy.deepcopy(warm)
+    with torch.no_grad():
+        cold.codebooks.copy_(torch.randn(4, 64, 4, generator=torch.Generator().manual_seed(5)))
+    assert warm.health(x).used_codewords > 0.95
+    assert cold.health(x).used_codewords < 0.5
+
+
+def test_large_codebooks():
+    layer = IndexLayer(
+        4, num_subspaces=1, num_codewords=65_536, rotation=False, kmeans_iterations=1
+    )
+    x = sample(70_000, 4)
+    layer.config.num_samples  # noqa: B018
+    layer.warm_start(x[:65_536])
+    codes, lists = layer.encode_numpy(x[:100].numpy())
+    assert codes.dtype == np.uint16
+    assert lists is None
+    assert layer.health(x[:65_536]).used_codewords > 0.99
+
+
+@pytest.mark.parametrize("num_codewords", [2, 16, 256, 257])
+def test_encode_numpy_dtypes(num_codewords):
+    layer = IndexLayer(8, num_subspaces=2, num_codewords=num_codewords, num_lists=3)
+    x = sample(300, 8)
+    layer.warm_start(x)
+    codes, lists = layer.encode_numpy(x.numpy())
+    assert codes.dtype == (np.uint8 if num_codewords <= 256 else np.uint16)
+    assert lists.dtype == np.int32
+    assert codes.max() < num_codewords
+
+
+def test_codes_before_the_warm_start():
+    layer = IndexLayer(16, **SMALL)
+    for ask in (lambda: layer.encode(sample()), layer.export_parts, layer.health):
+        with pytest.raises(NotWarmError, match="in phase PASS_THROUGH"):
+            ask()
+
+
+def test_bad_vectors_leave_the_layer_as_it_was():
+    layer = IndexLayer(16, **SMALL, pass_through_steps=0)
+    bad = sample()
+    bad[3, 2], bad[5] = float("nan"), float("inf")
+    cases = [
+        (sample(dim=15), ShapeError, r"got shape \[64, 15\], wanted \[n, 16\]"),
+        (sample()[0], ShapeError, r"wanted \[n, 16\]"),
+        (sample(0), ShapeError, "empty batch"),
+        (sample().long(), DtypeError, "int64"),
+        (sample().double(), DtypeError, "float64"),
+        (sample().numpy(), DtypeError, "ndarray"),
+        (bad, NonFiniteError, "row 3, 5"),
+    ]
+    for vectors, error, message in cases:
+        with pytest.raises(error, match=message):
+            layer(vectors)
+    assert layer.num_steps == 0
+    assert not layer._samples
+    with pytest.raises(NonFiniteError) as caught:
+        layer(bad)
+    assert caught.value.rows == [3, 5]
+
+
+def test_large_finite_vectors_are_not_taken_for_infinite():
+    layer = IndexLayer(16, **SMALL)
+    layer(torch.full((8, 16), 3e38))
+
+
+def test_too_few_vectors_for_the_warm_start():
+    layer = IndexLayer(16, **SMALL)
+    with pytest.raises(ShapeError, match="got 7 vectors, wanted at least 8"):
+        layer.warm_start(sample(7))
+    with pytest.raises(ShapeError, match="got 0 vectors"):
+        layer.warm_start()
+    assert layer.phase is Phase.PASS_THROUGH
+
+
+@pytest.mark.parametrize(
+    ("dim", "settings", "message"),
+    [
+        (10, {"num_subspaces": 4}, "got 10, wanted a positive multiple of num_subspaces"),
+        (16, {"num_codewords": 1}, "wanted 2 to 65536"),
+        (16, {"num_lists": -1}, "LayerConfig.num_lists: got -1"),
+        (16, {"gradient": "none"}, "one of both, vectors"),
+        (16, {"num_subvectors": 4}, "unknown setting num_subvectors"),
+    ],
+)
+def test_bad_settings(dim, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        IndexLayer(dim, **settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_gives_the_codes_of_the_cpu():
+    layer = warm_layer(num_lists=4)
+    x = sample(200, seed=9)
+    on_gpu = copy.deepcopy(layer).cuda()
+    assert (on_gpu(x.cuda()).codes.cpu() == layer(x).codes).float().mean() > 0.999
+    fresh = IndexLayer(16, **SMALL, pass_through_steps=1, num_samples=100).cuda()
+    for step in range(8):
+        out = fresh(sample(64, seed=step).cuda())
+        out.vectors.sum().backward()
+    assert fresh.phase is Phase.JOINT

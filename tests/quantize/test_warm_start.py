@@ -1,0 +1,77 @@
+"""The warm start: residuals, rotation, and why it is there at all."""
+
+import pytest
+import torch
+
+from poeem.errors import ShapeError
+from poeem.quantize import coarse, product
+from poeem.quantize.rotation import orthonormality_error
+from poeem.quantize.warm_start import starting_point
+
+from .test_rotation import random_rotation
+
+
+def fit(x, **changes):
+    settings = dict(  # noqa: C408
+        num_lists=0,
+        num_subspaces=4,
+        num_codewords=16,
+        rotate=True,
+        kmeans_iterations=10,
+        rotation_iterations=10,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return starting_point(x, **(settings | changes))
+
+
+def distortion(x, start):
+    rotated = x if start.rotation is None else x @ start.rotation.T
+    base = torch.zeros_like(rotated)
+    if len(start.centroids):
+        base = start.centroids[coarse.assign(rotated, start.centroids)]
+    codes = product.assign(rotated - base, start.codebooks)
+    return (rotated - base - product.decode(codes, start.codebooks)).square().sum(1).mean().item()
+
+
+@pytest.fixture(scope="module")
+def correlated():
+    """Vectors whose variance sits in few directions across the subspaces."""
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.logspace(0, -2, 16)
+    return torch.randn(3000, 16, generator=generator) * scales @ random_rotation(16)
+
+
+def test_codebooks_are_of_the_residuals(correlated):
+    shifted = correlated + 50 * torch.randint(0, 2, (3000, 1)).float()
+    with_lists = fit(shifted, num_lists=2)
+    assert with_lists.codebooks.abs().max() < 10  # clusters 50 apart are the centroids' business
+    assert distortion(shifted, with_lists) < 1.5 * distortion(correlated, fit(correlated))
+
+
+def test_rotation_helps_and_is_orthonormal(correlated):
+    turned, plain = fit(correlated), fit(correlated, rotate=False)
+    assert plain.rotation is None
+    assert orthonormality_error(turned.rotation) < 1e-5
+    assert distortion(correlated, turned) < 0.8 * distortion(correlated, plain)
+
+
+def test_not_worse_than_faiss_opq(correlated):
+    faiss = pytest.importorskip("faiss")
+    opq = faiss.OPQMatrix(16, 4)
+    opq.pq = pq = faiss.ProductQuantizer(16, 4, 4)
+    opq.train(correlated.numpy())
+    rotated = opq.apply_py(correlated.numpy())
+    pq.train(rotated)
+    theirs = ((rotated - pq.decode(pq.compute_codes(rotated))) ** 2).sum(1).mean()
+    assert distortion(correlated, fit(correlated, rotation_iterations=20)) < 1.03 * theirs
+
+
+def test_depends_on_the_seed_alone(correlated):
+    first, second = fit(correlated, num_lists=4), fit(correlated, num_lists=4)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("num_codewords", "num_lists"), [(16, 0), (4, 16)])
+def test_fewer_vectors_than_codewords_or_lists(num_codewords, num_lists):
+    with pytest.raises(ShapeError, match="got 15 vectors, wanted at least 16"):
+        fit(torch.zeros(15, 16), num_codewords=num_codewords, num_lists=num_lists)
