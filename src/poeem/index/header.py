@@ -164,14 +164,15 @@ def _parse_entry(name: str, entry: Any) -> TensorEntry:
     """Read one tensor's entry; sizes are Python integers, which cannot overflow."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        numbers = [*shape, begin, end]
-        size = np.dtype(DTYPES[dtype]).itemsize * math.prod(shape)
+        element_bytes = np.dtype(DTYPES[dtype]).itemsize
+        numbers = [*shape[:4], begin, end]
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptIndexError(f"{name}: entry cannot be read, {error!r}") from None
     if len(entry) != 3 or len(shape) > 3 or any(type(n) is not int or n < 0 for n in numbers):
         raise CorruptIndexError(f"{name}: entry is not a type, up to 3 sizes and 2 offsets")
+    size = element_bytes * math.prod(shape)
     if end - begin != size:
-        raise CorruptIndexError(f"{name}: {end - begin} bytes for a tensor of {size}")
+        raise CorruptIndexError(f"{name}: offsets do not leave the bytes for a tensor of its shape")
     return TensorEntry(dtype, tuple(shape), begin, end)
 
 
