@@ -1,0 +1,54 @@
+"""The in-batch softmax against the slow way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from poeem.training import losses
+from poeem.training.losses import in_batch_softmax
+
+
+def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
+    logits = queries @ items.T / temperature
+    if log_q is not None:
+        logits = logits - log_q
+    for ids in (user_ids, item_ids):
+        if ids is not None:
+            same = ids.unsqueeze(1) == ids
+            logits = logits.masked_fill(same.fill_diagonal_(False), -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(queries)))
+
+
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+@pytest.mark.parametrize("masked", [True, False])
+def test_value_and_gradient_equal_the_slow_way(block, masked, monkeypatch):
+    monkeypatch.setattr(losses, "_CPU_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    queries, items = torch.randn(2, 37, 8, generator=generator).unbind()
+    extra = {}
+    if masked:
+        extra = {
+            "user_ids": torch.randint(10, (37,), generator=generator),
+            "item_ids": torch.randint(10, (37,), generator=generator),
+            "log_q": torch.randn(37, generator=generator),
+        }
+    results = []
+    for loss in (in_batch_softmax, slow):
+        a, b = queries.clone().requires_grad_(), items.clone().requires_grad_()
+        value = loss(a, b, temperature=0.3, **extra)
+        (2 * value).backward()
+        results.append((value.detach(), a.grad, b.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_accidental_hits_do_not_count_as_negatives():
+    queries = torch.eye(3)
+    items = torch.eye(3)
+    alone = in_batch_softmax(queries, items, temperature=1.0, item_ids=torch.tensor([5, 5, 5]))
+    assert alone.item() == pytest.approx(0)  # all negatives masked: nothing to confuse with
+
+
+def test_large_scores_do_not_overflow():
+    vectors = 100 * torch.eye(4)
+    assert in_batch_softmax(vectors, vectors, temperature=0.01).item() == pytest.approx(0)
