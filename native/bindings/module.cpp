@@ -4,14 +4,14 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
-#include <nanobind/stl/vector.h>
+#include <nanobind/stl/variant.h>
 
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
-#include <vector>
+#include <variant>
 
 #include "poeem/error.h"
 #include "poeem/kernel.h"
@@ -28,8 +28,8 @@ using poeem::ErrorCode;
 
 template <class T, std::size_t N>
 using Input = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <std::size_t N>
-using AnyInput = nb::ndarray<nb::ro, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+using Codes = std::variant<Input<std::uint8_t, 2>, Input<std::uint16_t, 2>>;
+using Ids = std::variant<Input<std::uint32_t, 1>, Input<std::int64_t, 1>>;
 template <class T, std::size_t N>
 using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
 
@@ -61,10 +61,10 @@ Output<T, N> new_array(std::initializer_list<std::size_t> shape) {
 // An index's arrays, borrowed: the references keep them alive, nothing is copied.
 class Arrays {
  public:
-  Arrays(const std::string& metric, int code_bits, AnyInput<2> codes, Input<float, 3> codebooks,
+  Arrays(const std::string& metric, int code_bits, Codes codes, Input<float, 3> codebooks,
          std::optional<Input<float, 2>> rotation, std::optional<Input<float, 2>> centroids,
          std::optional<Input<float, 1>> list_norms,
-         std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<AnyInput<1>> ids,
+         std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<Ids> ids,
          std::optional<Input<float, 1>> norms)
       : codes_(codes), codebooks_(codebooks), rotation_(rotation), centroids_(centroids),
         list_norms_(list_norms), list_offsets_(list_offsets), ids_(ids), norms_(norms) {
@@ -78,7 +78,13 @@ class Arrays {
 
  private:
   void set_codes(int code_bits) {
-    view_.num_items = static_cast<std::int64_t>(codes_.shape(0));
+    const auto [rows, columns, element_bytes, data] = std::visit(
+        [](const auto& codes) {
+          return std::tuple<std::size_t, std::size_t, std::int64_t, const void*>(
+              codes.shape(0), codes.shape(1), codes.itemsize(), codes.data());
+        },
+        codes_);
+    view_.num_items = static_cast<std::int64_t>(rows);
     view_.num_subspaces = static_cast<std::int64_t>(codebooks_.shape(0));
     view_.num_codewords = static_cast<std::int64_t>(codebooks_.shape(1));
     view_.sub_dim = static_cast<std::int64_t>(codebooks_.shape(2));
@@ -88,13 +94,10 @@ class Arrays {
     require(code_bits == 4 || code_bits == 8 || code_bits == 16, "code_bits: wanted 4, 8 or 16");
     require(view_.num_codewords <= limit, "codebooks: more codewords than code_bits can tell apart");
     view_.width = static_cast<poeem::CodeWidth>(code_bits);
-    const nb::dlpack::dtype wanted =
-        code_bits == 16 ? nb::dtype<std::uint16_t>() : nb::dtype<std::uint8_t>();
-    const auto columns = static_cast<std::int64_t>(codes_.shape(1));
-    const std::int64_t element_bytes = code_bits == 16 ? 2 : 1;
-    require(codes_.dtype() == wanted, "codes: wanted uint8, or uint16 for 16 bits");
-    require(columns * element_bytes == view_.row_bytes(), "codes: rows of the wrong width");
-    view_.codes = codes_.data();
+    require(element_bytes == (code_bits == 16 ? 2 : 1), "codes: uint16 goes with 16 bits only");
+    require(static_cast<std::int64_t>(columns) * element_bytes == view_.row_bytes(),
+            "codes: rows of the wrong width");
+    view_.codes = data;
     view_.codebooks = codebooks_.data();
   }
 
@@ -121,11 +124,14 @@ class Arrays {
   void set_items() {
     const auto num_items = static_cast<std::size_t>(view_.num_items);
     if (ids_) {
-      require(ids_->shape(0) == num_items, "ids: not [num_items]");
-      const bool narrow = ids_->dtype() == nb::dtype<std::uint32_t>();
-      require(narrow || ids_->dtype() == nb::dtype<std::int64_t>(), "ids: wanted uint32 or int64");
-      if (narrow) view_.ids32 = static_cast<const std::uint32_t*>(ids_->data());
-      else view_.ids64 = static_cast<const std::int64_t*>(ids_->data());
+      if (const auto* narrow = std::get_if<0>(&*ids_)) {
+        require(narrow->shape(0) == num_items, "ids: not [num_items]");
+        view_.ids32 = narrow->data();
+      } else {
+        const auto& wide = std::get<1>(*ids_);
+        require(wide.shape(0) == num_items, "ids: not [num_items]");
+        view_.ids64 = wide.data();
+      }
     }
     if (norms_) {
       require(norms_->shape(0) == num_items, "norms: not [num_items]");
@@ -133,13 +139,13 @@ class Arrays {
     }
   }
 
-  AnyInput<2> codes_;
+  Codes codes_;
   Input<float, 3> codebooks_;
   std::optional<Input<float, 2>> rotation_;
   std::optional<Input<float, 2>> centroids_;
   std::optional<Input<float, 1>> list_norms_;
   std::optional<Input<std::int64_t, 1>> list_offsets_;
-  std::optional<AnyInput<1>> ids_;
+  std::optional<Ids> ids_;
   std::optional<Input<float, 1>> norms_;
   poeem::IndexView view_;
 };
@@ -209,10 +215,10 @@ NB_MODULE(_native, m) {
   nb::register_exception_translator(translate_error);
 
   nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: nothing is copied.")
-      .def(nb::init<const std::string&, int, AnyInput<2>, Input<float, 3>,
+      .def(nb::init<const std::string&, int, Codes, Input<float, 3>,
                     std::optional<Input<float, 2>>, std::optional<Input<float, 2>>,
                     std::optional<Input<float, 1>>, std::optional<Input<std::int64_t, 1>>,
-                    std::optional<AnyInput<1>>, std::optional<Input<float, 1>>>(),
+                    std::optional<Ids>, std::optional<Input<float, 1>>>(),
            nb::kw_only(), "metric"_a, "code_bits"_a, "codes"_a.noconvert(),
            "codebooks"_a.noconvert(), "rotation"_a.noconvert().none() = nb::none(),
            "centroids"_a.noconvert().none() = nb::none(),
