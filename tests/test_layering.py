@@ -13,7 +13,7 @@ ROOT = Path(poeem.__file__).parent
 # What each part may import from its own package, besides itself and the ground floor.
 GROUND = {"errors", "types", "config", "files", "checks"}
 ALLOWED = {
-    "quantize": set(),
+    "quantize": {"_native"},
     "index": {"_native"},
     "data": set(),
     "models": {"quantize"},

@@ -1,0 +1,196 @@
+"""The loop: it learns, it resumes to the bit, it stops cleanly."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from poeem.config import Config, LayerConfig, ModelConfig, TrainConfig
+from poeem.errors import CheckpointError, SaveError, TrainingInterrupted
+from poeem.evaluation.protocol import EvaluationSet
+from poeem.quantize.layer import Phase
+from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
+from poeem.training.display import Bar, Quiet
+from poeem.training.loop import evaluate_state, rate_factor, train
+from poeem.training.pairs import TrainingPairs
+from poeem.training.state import TrainingState
+
+NUM_USERS, NUM_ITEMS = 60, 80
+
+
+@pytest.fixture(scope="module")
+def taste():
+    """Users of four tastes, each buying from a quarter of the items; some pairs are held out."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(NUM_USERS), 12)
+    within = np.concatenate([rng.permutation(20)[:12] for _ in range(NUM_USERS)])
+    items = (users % 4) * 20 + within
+    held_out = np.arange(len(users)) % 12 == 0
+    train_users, train_items = users[~held_out], items[~held_out]
+    offsets = np.arange(NUM_USERS + 1) * 11
+    pairs = TrainingPairs.from_arrays(
+        train_users,
+        train_items,
+        (offsets, train_items),
+        num_users=NUM_USERS,
+        num_items=NUM_ITEMS,
+        max_history=100,
+    )
+    evaluation = EvaluationSet.from_pairs(
+        (users[held_out], items[held_out]), (train_users, train_items), NUM_USERS
+    )
+    return pairs, evaluation
+
+
+def config(query_tower="id", num_lists=0, **changes):
+    settings = {
+        "epochs": 8,
+        "warm_start_epoch": 4,
+        "batch_size": 64,
+        "learning_rate": 0.02,
+        "decay_epochs": 2,
+        "eval_every": 0,
+        "checkpoint_every": 0,
+    }
+    return Config(
+        model=ModelConfig(dim=16, query_tower=query_tower),
+        layer=LayerConfig(
+            num_subspaces=4, num_codewords=16, num_lists=num_lists, pass_through_steps=None
+        ),
+        train=TrainConfig(**(settings | changes)),
+    )
+
+
+def new_state(settings, joint=True):
+    return TrainingState.new(NUM_USERS, NUM_ITEMS, settings, joint=joint)
+
+
+@pytest.mark.parametrize("query_tower", ["id", "history"])
+@pytest.mark.parametrize("num_lists", [0, 4])
+def test_it_learns(taste, query_tower, num_lists):
+    pairs, evaluation = taste
+    state = new_state(config(query_tower, num_lists))
+    before = evaluate_state(state, evaluation, pairs)
+    train(state, pairs)
+    after = evaluate_state(state, evaluation, pairs)
+    assert state.layer.phase is Phase.JOINT
+    assert "quantized_recall@20" not in before
+    # A user's held-out item is one of the 9 items of their taste that are not excluded.
+    assert before["recall@20"] < 0.6
+    assert after["recall@20"] > 0.9
+    assert after["quantized_recall@20"] > 0.9
+    assert after["used_codewords"] > 0.8
+
+
+@pytest.mark.parametrize("stop", [3, 45, 52, 70])
+@pytest.mark.parametrize("joint", [True, False])
+def test_resume_equals_not_having_stopped(taste, stop, joint, tmp_path):
+    pairs, _ = taste
+    whole = train(new_state(config(), joint), pairs)
+    assert whole.step == 80
+
+    class StopAt(Quiet):
+        def __init__(self):
+            self.steps = 0
+
+        def step(self, epoch, loss, num_examples):
+            self.steps += 1
+            if self.steps == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(TrainingInterrupted, match=f"after {stop} steps; go on from") as caught:
+        train(new_state(config(), joint), pairs, checkpoint=path, display=StopAt())
+    assert caught.value.checkpoint == path
+    resumed = new_state(config(), joint)
+    load_checkpoint(resumed, path)
+    assert resumed.step == stop
+    train(resumed, pairs)
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, resumed.tensors()[name]), name
+    assert fingerprint(whole) == fingerprint(resumed)
+
+
+def test_interrupt_without_a_checkpoint(taste):
+    class StopNow(Quiet):
+        def step(self, epoch, loss, num_examples):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted, match="no checkpoint was asked for"):
+        train(new_state(config()), taste[0], display=StopNow())
+
+
+def test_twin_shares_the_epochs_before_the_warm_start(taste, tmp_path):
+    pairs, _ = taste
+    path = tmp_path / "fork.safetensors"
+    train(new_state(config()), pairs, on_warm_start=lambda state: save_checkpoint(state, path))
+    forked = new_state(config(), joint=False)
+    load_checkpoint(forked, path)
+    alone = train(new_state(config(), joint=False), pairs)
+    train(forked, pairs)
+    for name, tensor in alone.tensors().items():
+        assert torch.equal(tensor, forked.tensors()[name]), name
+
+
+def test_model_comes_back_from_a_checkpoint_alone(taste, tmp_path):
+    pairs, evaluation = taste
+    path = tmp_path / "checkpoint.safetensors"
+    state = train(new_state(config()), pairs, checkpoint=path)
+    again = read_model(path)
+    assert again.config == state.config
+    assert fingerprint(again) == fingerprint(state)
+    assert evaluate_state(again, evaluation, pairs) == evaluate_state(state, evaluation, pairs)
+
+
+def test_bad_checkpoints(taste, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(new_state(config()), path)
+    other = TrainingState.new(NUM_USERS, NUM_ITEMS + 1, config(), joint=True)
+    with pytest.raises(CheckpointError, match="other data"):
+        load_checkpoint(other, path)
+    wider = new_state(Config(model=ModelConfig(dim=32), layer=config().layer))
+    with pytest.raises(CheckpointError, match="does not fit this model"):
+        load_checkpoint(wider, path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_model(tmp_path / "missing")
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_model(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this library"):
+        read_model(path)
+
+
+def test_checkpoint_into_a_missing_folder(tmp_path):
+    with pytest.raises(SaveError, match="cannot write there"):
+        save_checkpoint(new_state(config()), tmp_path / "no" / "checkpoint")
+
+
+def test_evaluation_on_the_way_and_scalars(taste, capsys):
+    pairs, evaluation = taste
+    written = []
+
+    class Writer:
+        def add_scalar(self, tag, scalar_value, global_step):
+            written.append((tag, global_step))
+
+    settings = config(eval_every=3, epochs=4, warm_start_epoch=2)
+    bar = Bar("training", total_steps=40, num_epochs=4)
+    train(new_state(settings), pairs, validation=evaluation, display=bar, writer=Writer())
+    shown = capsys.readouterr().err
+    assert "warm start: distortion" in shown
+    assert "epoch 3: recall@100 float" in shown
+    assert "quantized" in shown
+    assert ("evaluation/quantized_recall@100", 30) in written
+    assert ("evaluation/codeword_kl", 40) in written
+
+
+def test_rate_factor():
+    train_config = TrainConfig(epochs=10, decay_epochs=4)
+    assert [rate_factor(train_config, e) for e in (0, 6, 8, 10)] == [1, 1, 0.5, 0]
+    assert rate_factor(TrainConfig(epochs=10, decay_epochs=0), 9.9) == 1
+    assert rate_factor(TrainConfig(epochs=2, decay_epochs=4), 1) == 0.5
