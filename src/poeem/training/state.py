@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,9 @@ class TrainingState:
     def new(cls, num_users: int, num_items: int, config: Config, *, joint: bool) -> TrainingState:
         """Make a state before its first step."""
         model = TwoTower(num_users, num_items, config.model, config.train.seed)
-        layer = IndexLayer.from_config(config.model.dim, config.layer) if joint else None
+        # The loop warms the layer up when its epoch has come; the layer must not on its own.
+        by_hand = dataclasses.replace(config.layer, pass_through_steps=None)
+        layer = IndexLayer.from_config(config.model.dim, by_hand) if joint else None
         return cls(model, layer, config)
 
     def set_rates(self, factor: float) -> None:

@@ -1,0 +1,1 @@
+"""The command `poeem`: one file a verb. Importing it loads neither torch nor typer."""

@@ -1,0 +1,49 @@
+"""All verbs, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import poeem
+from poeem.cli import build, demo, evaluate, inspect, search, train
+from poeem.cli.exits import describe_exits, reported
+
+app = typer.Typer(
+    name="poeem",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # a bug of ours shows a plain traceback
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"torch-poeem {poeem.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=f"Exit codes: {describe_exits()}.\n\nExample:\n\n    poeem demo")
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    """Train a retrieval model and its search index as one; search it without torch."""
+
+
+def _add(name: str, verb: Callable[..., None], examples: str) -> None:
+    lines = "\n\n".join(f"    {line}" for line in examples.strip().splitlines())
+    app.command(name, epilog=f"Example:\n\n{lines}")(reported(verb))
+
+
+_add("train", train.train, train.EXAMPLES)
+_add("build", build.build, build.EXAMPLES)
+_add("search", search.search, search.EXAMPLES)
+_add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_add("inspect", inspect.inspect, inspect.EXAMPLES)
+_add("demo", demo.demo, demo.EXAMPLES)

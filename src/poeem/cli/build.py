@@ -1,0 +1,110 @@
+"""`poeem build`: from a trained run, or from one's own arrays, to an index file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poeem.cli.arrays import load_array
+from poeem.cli.options import Given, settings
+from poeem.cli.output import Json, answers, counting, print_json
+from poeem.config import BuildConfig
+from poeem.errors import ConfigError, InputError
+from poeem.index import Index, build_index_from_codes
+
+EXAMPLES = """
+poeem build runs/shop
+poeem build runs/shop --metric cosine --out cosine.poeem
+poeem build --codes codes.npy --codebooks codebooks.npy --ids ids.npy --out mine.poeem
+"""
+
+
+def _array(flag: str, text: str, metavar: str = "FILE.npy") -> Any:
+    return typer.Option(
+        f"--{flag}", metavar=metavar, help=text, rich_help_panel="from your own arrays"
+    )
+
+
+Codes = Annotated[Path | None, _array("codes", "integers, num_items x num_subspaces")]
+Codebooks = Annotated[
+    Path | None, _array("codebooks", "float32, num_subspaces x num_codewords x sub_dim")
+]
+Lists = Annotated[Path | None, _array("lists", "integers, one per item; with --centroids")]
+Centroids = Annotated[Path | None, _array("centroids", "float32, num_lists x dim, rotated")]
+Rotation = Annotated[Path | None, _array("rotation", "float32, dim x dim, orthonormal")]
+Ids = Annotated[Path | None, _array("ids", "integers, one per item; else 0, 1, 2, ...")]
+Titles = Annotated[Path | None, _array("titles", "UTF-8, a line per item", "FILE.txt")]
+
+
+@settings("build")
+def build(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="the folder of a trained run")
+    ] = None,
+    *,
+    given: Given,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="the index file; else items.poeem in RUN"),
+    ] = None,
+    codes: Codes = None,
+    codebooks: Codebooks = None,
+    lists: Lists = None,
+    centroids: Centroids = None,
+    rotation: Rotation = None,
+    ids: Ids = None,
+    titles: Titles = None,
+    json: Json = False,
+) -> None:
+    """Write an index file, from a trained run or from codes and codebooks of your own."""
+    arrays = _load(
+        codes=codes,
+        codebooks=codebooks,
+        lists=lists,
+        centroids=centroids,
+        rotation=rotation,
+        ids=ids,
+    )
+    if run is not None and (arrays or titles is not None):
+        raise ConfigError("build: got a run and arrays, wanted one of them")
+    if run is not None:
+        index = _build_run(run, given, out)
+        path = out or run / "items.poeem"
+    else:
+        if out is None or codes is None or codebooks is None:
+            raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
+        index = build_index_from_codes(
+            **arrays,
+            titles=None if titles is None else _lines(titles),
+            metric=given.config().build.metric,
+        )
+        index.save(out)
+        path = out
+    info = {**index.info(), "path": str(path)}
+    if json:
+        print_json(info)
+    else:
+        answers().print(f"{path}: {info['num_items']:,} items, {info['total_bytes']:,} bytes")
+
+
+def _build_run(run: Path, given: Given, out: Path | None) -> Index:
+    from poeem.training.folder import RunFolder
+    from poeem.training.run import build_run
+
+    settings_: BuildConfig = given.config(RunFolder(run).read_config()).build
+    with counting("encoding") as progress:
+        return build_run(run, settings_, out=out, progress=progress)
+
+
+def _load(**files: Path | None) -> dict[str, Any]:
+    return {name: load_array(f"--{name}", path) for name, path in files.items() if path is not None}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--titles: {path} cannot be read as UTF-8 text: {error}") from error
+    return text.removesuffix("\n").split("\n")

@@ -1,0 +1,61 @@
+"""Where a verb's words go: answers to stdout, progress and remarks to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object, for machines")]
+
+
+def answers() -> Console:
+    """Return the console for what was asked; made when used, so that tests can catch it."""
+    return Console(highlight=False)
+
+
+def remarks() -> Console:
+    """Return the console for everything else."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; NaN and infinity, which JSON lacks, become null."""
+    typer.echo(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def facts_table(title: str, facts: Mapping[str, str]) -> Table:
+    """Return a table of two columns: name and value."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr and yield what moves it: `progress(done, in_all)`."""
+    with Progress(console=remarks(), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+
+        def move(done: int, in_all: int) -> None:
+            progress.update(task, completed=done, total=in_all)
+
+        yield move

@@ -1,0 +1,180 @@
+"""`poeem search`: ask an index file. Loads torch only when a model is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from poeem.checks import check_vectors
+from poeem.cli.arrays import load_array
+from poeem.cli.find import find_item, name_of
+from poeem.cli.options import Given, settings
+from poeem.cli.output import Json, answers, print_json
+from poeem.config import SearchConfig
+from poeem.errors import ConfigError
+from poeem.index import Index
+from poeem.types import FloatArray, IntArray
+
+EXAMPLES = """
+poeem search runs/shop/items.poeem --like 85123A
+poeem search runs/shop/items.poeem --query-vectors queries.npy --k 100 --json
+poeem search runs/shop/items.poeem --model runs/shop --user 12347
+poeem search runs/shop/items.poeem --model runs/shop --history 85123A,22423
+"""
+
+# Items of a history named above an answer.
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What to ask an index.
+
+    vectors: float32 [n, dim]. names: n, for people.
+    leave_out: ids that no answer may have, the same for all.
+    had: the names of what a user had, latest first.
+    """
+
+    vectors: FloatArray
+    names: list[str]
+    leave_out: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    had: list[str] = field(default_factory=list)
+
+
+@settings("search")
+def search(
+    file: Annotated[Path, typer.Argument(metavar="INDEX", help="an index file")],
+    *,
+    given: Given,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="ITEM", help="items like this: an id, or part of a title"),
+    ] = None,
+    query_vectors: Annotated[
+        Path | None,
+        typer.Option("--query-vectors", metavar="FILE.npy", help="float32, num_queries x dim"),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="RUN", help="the run that made the index; needs torch"),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="ID", help="for a user that --model knows")
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            "--history", metavar="ID,ID", help="for somebody who had these items, latest first"
+        ),
+    ] = None,
+    include_known: Annotated[
+        bool, typer.Option("--include-known", help="also answer with what was had or asked with")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Search an index file, by an item, by vectors, or for a user of the model that made it."""
+    asked = [name for name in (like, query_vectors, user, history) if name is not None]
+    if len(asked) != 1:
+        raise ConfigError("search: wanted one of --like, --query-vectors, --user and --history")
+    if (user is not None or history is not None) and model is None:
+        raise ConfigError("search: --user and --history need --model RUN")
+    config = given.config()
+    index = Index.open(file)
+    if like is not None:
+        questions = _like(index, like)
+    elif query_vectors is not None:
+        questions = _from_file(index, query_vectors)
+    else:
+        questions = questions_from_model(index, Path(str(model)), user, history)
+    if include_known:
+        questions = Questions(questions.vectors, questions.names, had=questions.had)
+    found = answer(index, questions, config.search)
+    if json:
+        print_json({"index": str(file), "had": questions.had, "answers": found})
+    else:
+        show(questions, found)
+
+
+def _like(index: Index, text: str) -> Questions:
+    item = find_item(index, text)
+    name = f"like {name_of(index, item)}"
+    return Questions(index.reconstruct([item]), [name], np.array([item]))
+
+
+def _from_file(index: Index, path: Path) -> Questions:
+    array = load_array("--query-vectors", path)
+    vectors = check_vectors("--query-vectors", array, index.dim, num_axes=(1, 2))
+    vectors = vectors.reshape(-1, index.dim)
+    return Questions(vectors, [f"query {row}" for row in range(len(vectors))])
+
+
+def questions_from_model(
+    index: Index, folder: Path, user: str | None, history: str | None
+) -> Questions:
+    """Return the query of a user, or of a history of ids with commas, and what they had."""
+    from poeem.training.run import TrainedRun
+
+    run = TrainedRun.load(folder)
+    run.require_lineage(index)
+    if user is not None:
+        vectors = run.query_vectors(users=[user])
+        numbers = run.catalogue.history_of(int(run.catalogue.user_numbers([user])[0]))
+        name = f"for user {user}"
+    else:
+        items = [part.strip() for part in str(history).split(",")]
+        vectors = run.query_vectors(history=items)
+        numbers = run.catalogue.item_numbers(items)
+        name = f"for somebody who had {', '.join(items)}"
+    ids = run.catalogue.index_ids()
+    had = numbers if ids is None else ids[numbers]
+    return Questions(vectors, [name], had, [name_of(index, item) for item in had.tolist()])
+
+
+def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dict[str, Any]]:
+    """Return per question its name and its items: id, score and title, best first."""
+    # One more for each item that is then dropped, so that k are left.
+    k = min(config.k + len(questions.leave_out), index.num_items)
+    ids, scores = index.search(
+        questions.vectors, k, num_probes=config.num_probes, num_threads=config.num_threads
+    )
+    found = []
+    for name, row_ids, row_scores in zip(questions.names, ids, scores, strict=True):
+        kept = np.flatnonzero((row_ids != -1) & ~np.isin(row_ids, questions.leave_out))[: config.k]
+        titles = index.titles(row_ids[kept]) if index.has_titles else [None] * len(kept)
+        items = [
+            {"id": item, "score": score, "title": title}
+            for item, score, title in zip(
+                row_ids[kept].tolist(), row_scores[kept].tolist(), titles, strict=True
+            )
+        ]
+        found.append({"query": name, "items": items})
+    return found
+
+
+def show(questions: Questions, found: list[dict[str, Any]]) -> None:
+    """Print a table per question."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = answers()
+    if questions.had:
+        console.print(f"had {len(questions.had)}, latest first:")
+        for name in questions.had[:_MAX_NAMED]:
+            console.print(f"  {escape(name)}")
+        if len(questions.had) > _MAX_NAMED:
+            console.print(f"  and {len(questions.had) - _MAX_NAMED} more")
+    for one in found:
+        table = Table(title=escape(one["query"]), title_justify="left")
+        table.add_column("id", justify="right")
+        table.add_column("score", justify="right")
+        has_titles = any(item["title"] is not None for item in one["items"])
+        if has_titles:
+            table.add_column("title", overflow="fold")
+        for item in one["items"]:
+            cells = [str(item["id"]), f"{item['score']:.4f}"]
+            table.add_row(*cells, *([escape(item["title"])] if has_titles else []))
+        console.print(table)

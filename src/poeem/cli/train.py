@@ -1,0 +1,149 @@
+"""`poeem train`: model and index in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from poeem.cli.options import Given, settings
+from poeem.cli.output import Json, answers, counting, print_json, remarks
+from poeem.config import Config
+from poeem.config_file import config_toml
+from poeem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from poeem.quantize.health import ScalarWriter
+    from poeem.training.run import Prepared
+
+EXAMPLES = """
+poeem train purchases.csv --user-column customer --item-column product --out runs/shop
+poeem train gowalla --out runs/gowalla --num-subspaces 8 --epochs 24 --warm-start-epoch 18
+poeem train --out runs/shop --resume
+poeem train --show-config > settings.toml
+poeem train --config settings.toml --out runs/shop
+"""
+
+# `path` is the argument; the loop warms the layer up by epoch, so the layer's own count is unused.
+_SKIPPED = ("data.path", "layer.pass_through_steps")
+
+
+@settings("data", "model", "layer", "train", "build", skip=_SKIPPED)
+def train(
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            help="a .parquet, .csv, .tsv or .npz table of who had what, a folder in $POEEM_DATA, "
+            r"or a bundled name \[default: online-retail]",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    given: Given,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="where the run goes")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the run in --out, after Ctrl-C or a crash")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace the run that is in --out")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="write scalars to FOLDER/tensorboard")
+    ] = False,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="print all settings as TOML, and stop")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a model and its index on a table of interactions, evaluate it, write the index.
+
+    The folder then holds config.toml, checkpoint.safetensors, ids.npz and items.poeem.
+    """
+    if path is not None:
+        given = Given(given.file, {**given.options, "data": _with_path(given, path)})
+    config = given.config(_begun(out) if resume else None)
+    if show_config:
+        typer.echo(config_toml(config), nl=False)
+        return
+    if out is None:
+        raise ConfigError("--out: missing, wanted a folder for the run, e.g. --out runs/first")
+    figures = _train_and_build(config, out, resume, overwrite, tensorboard)
+    if json:
+        print_json({"run": str(out), "index": str(out / "items.poeem"), **figures})
+        return
+    index = figures["index_info"]
+    answers().print(
+        f"{index['num_items']:,} items in {out / 'items.poeem'}, "
+        f"{index['code_bytes_per_item']} bytes of code each"
+    )
+
+
+def _with_path(given: Given, path: str) -> dict[str, Any]:
+    return {**given.options.get("data", {}), "path": path}
+
+
+def _begun(out: Path | None) -> Config:
+    """Return the settings of the run to go on with."""
+    from poeem.training.folder import RunFolder
+
+    if out is None:
+        raise ConfigError("--resume: wanted the run's folder by --out")
+    return RunFolder(out).read_config()
+
+
+def _train_and_build(
+    config: Config, out: Path, resume: bool, overwrite: bool, tensorboard: bool
+) -> dict[str, Any]:
+    from poeem.cli.evaluate import show_evaluation
+    from poeem.training.display import Bar
+    from poeem.training.run import build_run, evaluate_run, prepare, train_run
+
+    with counting("reading") as progress:
+        prepared = prepare(config, progress=progress)
+    remarks().print(data_line(prepared))
+    state = train_run(
+        config,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        prepared=prepared,
+        display=Bar,
+        writer=_writer(out) if tensorboard else None,
+    )
+    with counting("building the index") as progress:
+        index = build_run(out, progress=progress)
+    figures: dict[str, Any] = {"steps": state.step, "index_info": index.info()}
+    if prepared.test is not None:
+        evaluation = evaluate_run(out, prepared=prepared)
+        show_evaluation(evaluation, remarks())
+        figures["evaluation"] = evaluation.to_dict()
+    return figures
+
+
+def data_line(prepared: Prepared) -> str:
+    """Return what was read, how it was split, and what was left out."""
+    table, split = prepared.interactions, prepared.split
+    line = (
+        f"{len(table):,} pairs of {table.num_users:,} users and {table.num_items:,} items; "
+        f"split by {split.method}: {len(split.train):,} to train on, {len(split.test):,} to test on"
+    )
+    left_out = {
+        "unreadable rows": table.num_skipped_rows,
+        "rows below the rating": table.num_filtered_rows,
+        "repeated rows": table.num_repeated_rows,
+        "test pairs of items or users not in training": split.num_unseen_item_pairs
+        + split.num_unseen_user_pairs,
+        "test pairs that are in training": split.num_repeated_pairs,
+    }
+    named = [f"{count:,} {what}" for what, count in left_out.items() if count]
+    return line + (f"; left out: {', '.join(named)}" if named else "")
+
+
+def _writer(out: Path) -> ScalarWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: ScalarWriter = SummaryWriter(out / "tensorboard")
+    return writer

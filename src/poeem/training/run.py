@@ -1,0 +1,442 @@
+"""From settings to a trained model and its index, in a folder: what the command line's verbs do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from poeem.config import BuildConfig, Config, SearchConfig
+from poeem.data import Interactions, Split, group_by_user, load_interactions, split_interactions
+from poeem.errors import ConfigError, DataError, InputError, LineageError
+from poeem.evaluation.metrics import Grouped
+from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
+from poeem.index import Index, build_index
+from poeem.models.towers import Users
+from poeem.quantize.health import ScalarWriter
+from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model
+from poeem.training.display import Display
+from poeem.training.folder import Catalogue, RunFolder
+from poeem.training.loop import evaluate_state, train
+from poeem.training.pairs import TrainingPairs
+from poeem.training.state import TrainingState
+from poeem.types import FloatArray, IntArray, SearchResult
+
+
+class MakeDisplay(Protocol):
+    """Makes what shows a training; `poeem.training.display.Bar` is one."""
+
+    def __call__(
+        self, title: str, *, total_steps: int, num_epochs: int, done_steps: int
+    ) -> Display:
+        """Return a display for so many steps."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Data ready to train on.
+
+    validation: pairs for the evaluations on the way. Without a hold-out it is `test`: it is then
+        only looked at, nothing is chosen by it.
+    test: pairs for the evaluation at the end; None where the split has none.
+    """
+
+    interactions: Interactions
+    split: Split
+    pairs: TrainingPairs
+    validation: EvaluationSet | None
+    test: EvaluationSet | None
+    catalogue: Catalogue
+
+
+def prepare(
+    config: Config,
+    *,
+    hold_out_valid: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Read the table, split it, and group it by user.
+
+    Args:
+        config: settings.
+        hold_out_valid: take validation pairs out of training, to choose settings by.
+        progress: called with bytes read and bytes in all.
+
+    Raises:
+        DataError: the table cannot be used; see `load_interactions` and `split_interactions`.
+    """
+    table = load_interactions(config.data, progress)
+    split = split_interactions(table, config.data, hold_out_valid=hold_out_valid)
+    users, items = table.users.astype(np.int64), table.items.astype(np.int64)
+    times = None if table.timestamps is None else table.timestamps[split.train]
+    train_pairs = (users[split.train], items[split.train])
+    offsets, history = group_by_user(*train_pairs, table.num_users, times)
+    grouped = Grouped(offsets, history.astype(np.int64))
+
+    def evaluation(rows: IntArray) -> EvaluationSet | None:
+        if len(rows) == 0:
+            return None
+        return EvaluationSet.from_pairs((users[rows], items[rows]), train_pairs, table.num_users)
+
+    test = evaluation(split.test)
+    return Prepared(
+        interactions=table,
+        split=split,
+        pairs=TrainingPairs.from_arrays(
+            *train_pairs,
+            histories=(grouped.offsets, grouped.items),
+            num_users=table.num_users,
+            num_items=table.num_items,
+            max_history=config.model.max_history,
+        ),
+        validation=evaluation(split.valid) if hold_out_valid else test,
+        test=test,
+        catalogue=Catalogue(table.user_ids, table.item_ids, table.item_titles, grouped),
+    )
+
+
+def train_run(
+    config: Config,
+    folder: Path,
+    *,
+    joint: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    prepared: Prepared | None = None,
+    display: MakeDisplay | None = None,
+    writer: ScalarWriter | None = None,
+    on_warm_start: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
+    """Train in a folder, from the beginning or from where an earlier call was stopped.
+
+    Args:
+        config: settings; on resume they must be those the run was begun with.
+        folder: where settings, ids and checkpoints go; made if missing.
+        joint: with the index layer; False trains the float twin alone.
+        resume: go on with the run that is there.
+        overwrite: replace the run that is there.
+        prepared: what `prepare(config)` returned, where the caller has it already.
+        display: makes what shows the progress; None = nothing is shown.
+        writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
+        on_warm_start: called just before the warm start, e.g. to fork a twin from there.
+
+    Returns:
+        The state after the last epoch. A resumed run gives the same, to the bit, as one that was
+        never stopped, on the same machine with the same number of threads.
+
+    Raises:
+        InputError: the folder holds a run, and neither `resume` nor `overwrite` was asked for.
+        ConfigError: settings that do not go together, or on resume differ from the run's.
+        CheckpointError: on resume, nothing there, damaged, or made for other data.
+        TrainingInterrupted: Ctrl-C; a checkpoint has been left.
+    """
+    files = RunFolder(Path(folder))
+    _check_schedule(config, joint)
+    if resume:
+        files.require_same(config)
+    elif files.holds_a_run() and not overwrite:
+        raise InputError(
+            f"out: {files.path} already holds a run; go on with it by --resume, replace it by "
+            "--overwrite, or name another folder"
+        )
+    with _torch_threads(config.train.num_threads):
+        prepared = prepared or prepare(config)
+        _check_catalogue(config, prepared, joint)
+        state = new_state(config, prepared, joint=joint)
+        if resume:
+            Catalogue.load(files.ids).require_same(prepared.catalogue, files.ids)
+            if files.checkpoint.exists():  # else it was stopped before its first checkpoint
+                load_checkpoint(state, files.checkpoint)
+        else:
+            files.clear(config, prepared.catalogue)
+        return train_state(
+            state,
+            prepared,
+            checkpoint=files.checkpoint,
+            display=display,
+            writer=writer,
+            on_warm_start=on_warm_start,
+        )
+
+
+def new_state(config: Config, prepared: Prepared, *, joint: bool) -> TrainingState:
+    """Return a state before its first step, of the sizes of the data."""
+    pairs = prepared.pairs
+    return TrainingState.new(pairs.num_users, pairs.num_items, config, joint=joint)
+
+
+def train_state(
+    state: TrainingState,
+    prepared: Prepared,
+    *,
+    checkpoint: Path | None = None,
+    display: MakeDisplay | None = None,
+    title: str = "training",
+    writer: ScalarWriter | None = None,
+    on_warm_start: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
+    """Train a state to its last epoch; see `poeem.training.loop.train`."""
+    settings = state.config.train
+    num_batches = prepared.pairs.num_batches(settings.batch_size)
+    shown = None
+    if display is not None:
+        shown = display(
+            title,
+            total_steps=settings.epochs * num_batches,
+            num_epochs=settings.epochs,
+            done_steps=state.step,
+        )
+    return train(
+        state,
+        prepared.pairs,
+        validation=prepared.validation,
+        checkpoint=checkpoint,
+        display=shown,
+        writer=writer,
+        on_warm_start=on_warm_start,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A model out of a run's folder, ready to encode."""
+
+    files: RunFolder
+    config: Config
+    state: TrainingState
+    catalogue: Catalogue
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedRun:
+        """Read a run.
+
+        Raises:
+            CheckpointError: there is no run, or it cannot be read.
+        """
+        files = RunFolder(Path(folder))
+        config = files.read_config()
+        return cls(files, config, read_model(files.checkpoint), Catalogue.load(files.ids))
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any weight."""
+        return fingerprint(self.state)
+
+    @torch.no_grad()
+    def query_vectors(
+        self, *, users: Sequence[object] | None = None, history: Sequence[object] | None = None
+    ) -> FloatArray:
+        """Return what to search an index with, float32 [n, dim].
+
+        Args:
+            users: ids of users of the training data; a row each.
+            history: ids of items that one user had, latest first; one row.
+
+        Raises:
+            IdError: an id that is not in the training data.
+            ConfigError: a history, for a model that knows users by id alone.
+        """
+        if (users is None) == (history is None):
+            raise ConfigError("query_vectors: wanted either users or history")
+        if users is not None:
+            numbers = self.catalogue.user_numbers(users)
+            known = self.catalogue.histories.select(numbers)
+        else:
+            if self.config.model.query_tower != "history":
+                raise ConfigError(
+                    "history: this model was trained with query_tower = 'id' and knows only the "
+                    "users of its training data; train with --query-tower history"
+                )
+            items = self.catalogue.item_numbers(history or ())
+            known = Grouped(np.array([0, len(items)]), items)
+            numbers = np.array([-1])
+        kept = _latest(known, self.config.model.max_history)
+        parts = (numbers, kept.items, kept.offsets)
+        batch = Users(*(torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in parts))
+        vectors: FloatArray = self.state.model.encode_queries(batch).numpy()
+        return vectors
+
+    def require_lineage(self, index: Index) -> None:
+        """Check that an index was built from this model.
+
+        Raises:
+            LineageError: it was built from another, or says nothing of a model.
+        """
+        theirs, mine = index.lineage.get("model"), self.fingerprint
+        if theirs != mine:
+            raise LineageError(
+                f"{index.path or 'index'}: built from model {theirs}, wanted {mine} of "
+                f"{self.files.path}; build it anew with: poeem build {self.files.path}"
+            )
+
+
+def build_run(
+    folder: Path,
+    settings: BuildConfig | None = None,
+    *,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Index:
+    """Build the index of a run and save it.
+
+    Args:
+        folder: of a run trained past its warm start.
+        settings: None = those of the run.
+        out: the file; None = `items.poeem` in the folder.
+        progress: called with vectors done and vectors in all.
+
+    Raises:
+        CheckpointError: no run. NotWarmError: stopped before its warm start. SaveError.
+    """
+    run = TrainedRun.load(folder)
+    settings = settings or run.config.build
+    layer = run.state.layer
+    if layer is None:
+        raise InputError(f"{folder}: a float twin, which has no index layer to build from")
+    lineage: dict[str, Any] = {"model": run.fingerprint, "step": run.state.step}
+    if not run.catalogue.has_index_ids():
+        lineage["item_ids"] = "titles"  # the ids are numbers, the items' own ids lead the titles
+    index = build_index(
+        layer,
+        run.catalogue.index_ids(),
+        run.state.model.all_items(),
+        metric=settings.metric,
+        titles=run.catalogue.index_titles(),
+        lineage=lineage,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
+    index.save(out or run.files.index)
+    return index
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the answers to the held-out pairs are; each dict has recall@20, precision@20, ...
+
+    num_users: users asked for.
+    exact: exact search over the model's float vectors.
+    quantized: exact search over T(x), in torch; None without an index layer.
+    engine: the index file, searched by the engine; None where there is none.
+    health: figures of the codes.
+    """
+
+    num_users: int
+    exact: dict[str, float]
+    quantized: dict[str, float] | None
+    engine: dict[str, float] | None
+    health: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    index: Path | None = None,
+    search: SearchConfig | None = None,
+    prepared: Prepared | None = None,
+) -> Evaluation:
+    """Evaluate a run on its held-out pairs: float, quantized, and through its index file.
+
+    With inner products and all lists probed, `quantized` and `engine` are the same but for the
+    order of items with equal scores.
+
+    Args:
+        folder: of a run.
+        index: an index built from it; None = `items.poeem` in the folder, if it is there.
+        search: how to search the index; None = as the run's settings say.
+        prepared: what `prepare` returned for the same settings, where the caller has it already.
+
+    Raises:
+        LineageError: the index was built from another model.
+        DataError: the split has no held-out pairs.
+    """
+    run = TrainedRun.load(folder)
+    prepared = prepared or prepare(run.config)
+    run.catalogue.require_same(prepared.catalogue, run.files.ids)
+    if prepared.test is None:
+        raise DataError("test: the split holds out no pairs, so that nothing can be measured")
+    figures = evaluate_state(run.state, prepared.test, prepared.pairs)
+    prefix = "quantized_"
+    quantized = {k[len(prefix) :]: v for k, v in figures.items() if k.startswith(prefix)}
+    path = index or (run.files.index if run.files.index.exists() else None)
+    engine = None
+    if path is not None:
+        opened = Index.open(path)
+        run.require_lineage(opened)
+        engine = prepared.test.score(
+            engine_ranking(opened, run, prepared.test, search or run.config.search)
+        )
+    return Evaluation(
+        num_users=len(prepared.test.users),
+        exact={k: v for k, v in figures.items() if k.startswith(("recall@", "precision@"))},
+        quantized=quantized or None,
+        engine=engine,
+        health={k: v for k, v in figures.items() if "@" not in k},
+    )
+
+
+def engine_ranking(
+    index: Index, run: TrainedRun, evaluation: EvaluationSet, settings: SearchConfig
+) -> IntArray:
+    """Return the item numbers int64 [n, 100] that the engine finds, without the excluded."""
+    users = run.catalogue.user_ids[evaluation.users].tolist()
+    queries = run.query_vectors(users=users)
+
+    def search(rows: IntArray, k: int) -> SearchResult:
+        found = index.search(
+            queries[rows],
+            min(k, index.num_items),
+            num_probes=settings.num_probes,
+            num_threads=settings.num_threads,
+        )
+        return SearchResult(run.catalogue.numbers_of_index_ids(found.ids), found.scores)
+
+    return search_excluding(search, evaluation, max(CUTOFFS))
+
+
+def _latest(histories: Grouped, count: int) -> Grouped:
+    """Return at most the first `count` items of each row."""
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths())
+    kept = place < count
+    return Grouped.by_row(histories.rows()[kept], histories.items[kept], len(histories))
+
+
+def _check_schedule(config: Config, joint: bool) -> None:
+    train_settings = config.train
+    if joint and train_settings.warm_start_epoch >= train_settings.epochs:
+        raise ConfigError(
+            f"TrainConfig.warm_start_epoch: got {train_settings.warm_start_epoch}, wanted less "
+            f"than epochs ({train_settings.epochs}), or the index is never trained: set both"
+        )
+
+
+def _check_catalogue(config: Config, prepared: Prepared, joint: bool) -> None:
+    """Say before an hour of training what the warm start would say after it."""
+    wanted = max(config.layer.num_codewords, config.layer.num_lists)
+    if joint and prepared.pairs.num_items < wanted:
+        raise DataError(
+            f"items: got {prepared.pairs.num_items}, wanted at least {wanted}, the larger of "
+            f"num_codewords and num_lists; set fewer of them"
+        )
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads for a while; 0 = what it uses already."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
