@@ -15,6 +15,7 @@
 
 #include "poeem/error.h"
 #include "poeem/kernel.h"
+#include "poeem/nearest.h"
 #include "poeem/norms.h"
 #include "poeem/search.h"
 
@@ -183,6 +184,32 @@ Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
   return norms;
 }
 
+// Points may have any strides; what comes back is [num_points, num_groups].
+Output<std::int64_t, 2> nearest(nb::ndarray<const float, nb::ndim<3>, nb::device::cpu> points,
+                                Input<float, 3> centers, std::int64_t num_threads,
+                                const std::string& kernel) {
+  require(points.shape(0) == centers.shape(0), "points and centers: wanted as many groups");
+  require(points.shape(2) == centers.shape(2), "points and centers: wanted one width");
+  poeem::NearestRequest request;
+  request.points = points.data();
+  request.group_stride = points.stride(0);
+  request.point_stride = points.stride(1);
+  request.coordinate_stride = points.stride(2);
+  request.centers = centers.data();
+  request.num_groups = static_cast<std::int64_t>(points.shape(0));
+  request.num_points = static_cast<std::int64_t>(points.shape(1));
+  request.width = static_cast<std::int64_t>(points.shape(2));
+  request.num_centers = static_cast<std::int64_t>(centers.shape(1));
+  request.num_threads = num_threads;
+  request.kernel = kernel;
+  auto found = new_array<std::int64_t, 2>({points.shape(1), points.shape(0)});
+  {
+    nb::gil_scoped_release release;
+    poeem::nearest(request, found.data());
+  }
+  return found;
+}
+
 nb::list kernels() {
   nb::list result;
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
@@ -213,6 +240,7 @@ void translate_error(const std::exception_ptr& pointer, void*) {
 NB_MODULE(_native, m) {
   m.doc() = "The search engine. Use poeem.Index, which checks what it passes on.";
   nb::register_exception_translator(translate_error);
+  m.attr("KERNEL_VARIABLE") = "POEEM_KERNEL";  // the environment variable that forces a kernel
 
   nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: nothing is copied.")
       .def(nb::init<const std::string&, int, Codes, Input<float, 3>,
@@ -231,6 +259,10 @@ NB_MODULE(_native, m) {
         "Returns ids int64 and scores float32, both [num_queries, k].");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
         "Return |T(x)|, or its square, of every item: float32 [num_items].");
+  m.def("nearest", &nearest, "points"_a.noconvert(), "centers"_a.noconvert(), nb::kw_only(),
+        "num_threads"_a, "kernel"_a,
+        "Return the nearest center of float32 points [num_groups, n, width], any strides, among "
+        "centers [num_groups, num_centers, width]: int64 [n, num_groups].");
   m.def("kernels", &kernels, nb::sig("def kernels() -> list[dict[str, str | bool]]"),
         "List the scan kernels, the most wanted first.");
   m.def("choose_kernel", [](const std::string& name) { return poeem::choose_kernel(name).name; },

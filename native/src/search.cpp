@@ -1,14 +1,10 @@
 #include "poeem/search.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <limits>
-#include <mutex>
-#include <system_error>
-#include <thread>
 #include <vector>
 
+#include "parallel.h"
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/top_k.h"
@@ -105,33 +101,11 @@ class Worker {
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores) {
   check(index, request);
   const Kernel& kernel = choose_kernel(request.kernel);
-  std::atomic<std::int64_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-
-  const auto work = [&]() {
-    try {
-      Worker worker(index, request, kernel);
-      for (std::int64_t query = next++; query < request.num_queries; query = next++)
-        worker.answer(query, ids + query * request.k, scores + query * request.k);
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(failure_mutex);
-      failure = std::current_exception();
-      next = request.num_queries;  // the others stop at their next query
-    }
-  };
-
-  std::vector<std::thread> threads;
-  const std::int64_t num_helpers = std::min(request.num_threads, request.num_queries) - 1;
-  threads.reserve(static_cast<std::size_t>(std::max<std::int64_t>(num_helpers, 0)));
-  try {
-    for (std::int64_t i = 0; i < num_helpers; ++i) threads.emplace_back(work);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that there are share the work.
-  }
-  work();
-  for (std::thread& thread : threads) thread.join();
-  if (failure) std::rethrow_exception(failure);
+  run_tasks(request.num_queries, request.num_threads, [&](TaskCounter& tasks) {
+    Worker worker(index, request, kernel);
+    for (std::int64_t query = tasks.next(); query < request.num_queries; query = tasks.next())
+      worker.answer(query, ids + query * request.k, scores + query * request.k);
+  });
 }
 
 }  // namespace poeem

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from poeem.errors import ShapeError
+from poeem.errors import ConfigError, ShapeError
+from poeem.index import available_kernels
 from poeem.quantize import nearest as nearest_module
 from poeem.quantize.kmeans import kmeans
-from poeem.quantize.nearest import nearest
+from poeem.quantize.nearest import nearest, nearest_by_torch
 
 
 def slow_nearest(points, centers):
@@ -19,7 +20,54 @@ def test_nearest_equals_the_slow_way(block, monkeypatch):
     generator = torch.Generator().manual_seed(3)
     points = torch.randn(3, 50, 4, generator=generator)
     centers = torch.randn(3, 7, 4, generator=generator)
+    assert torch.equal(nearest_by_torch(points, centers), slow_nearest(points, centers))
     assert torch.equal(nearest(points, centers), slow_nearest(points, centers))
+
+
+KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supported"]]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("num_groups", "n", "num_centers", "width"),
+    [(8, 1000, 256, 8), (1, 130, 1000, 64), (3, 1, 1, 1), (2, 65, 3, 5), (5, 700, 17, 2)],
+)
+def test_every_kernel_finds_what_torch_finds(
+    kernel, num_groups, n, num_centers, width, monkeypatch
+):
+    monkeypatch.setenv("POEEM_KERNEL", kernel)
+    generator = torch.Generator().manual_seed(n)
+    vectors = torch.randn(n, num_groups, width, generator=generator)
+    points = vectors.transpose(0, 1)  # strided, as a layer passes them
+    centers = torch.randn(num_groups, num_centers, width, generator=generator)
+    found = nearest(points, centers)
+    distances = torch.cdist(points.double(), centers.double()).square()
+    best = distances.gather(2, nearest_by_torch(points, centers).unsqueeze(2))
+    chosen = distances.gather(2, found.unsqueeze(2))
+    # The same center, except where two are equally far but for rounding.
+    size = best + points.square().sum(-1, keepdim=True)
+    assert ((chosen - best).abs() <= 1e-5 * size).all()
+    assert (found == nearest_by_torch(points, centers)).double().mean() > 0.998
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert torch.equal(nearest(points, centers), found)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_other_strides_and_types():
+    points = torch.randn(40, 6, 2, generator=torch.Generator().manual_seed(0)).permute(2, 1, 0)
+    centers = torch.randn(2, 9, 40, generator=torch.Generator().manual_seed(1))
+    wanted = slow_nearest(points, centers)
+    assert torch.equal(nearest(points, centers), wanted)
+    assert torch.equal(nearest(points.double(), centers.double()), wanted)
+
+
+def test_an_unknown_kernel(monkeypatch):
+    monkeypatch.setenv("POEEM_KERNEL", "abacus")
+    with pytest.raises(ConfigError, match="abacus"):
+        nearest(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
 
 
 def test_nearest_takes_the_first_of_equal_centers():

@@ -26,12 +26,15 @@ inline std::int64_t table_stride(const IndexView& index) {
 using ScanFunction = void (*)(const IndexView& index, std::int64_t begin, std::int64_t end,
                               const float* table, float bias, TopK& best);
 
+struct NearestTile;  // src/nearest/tile.h
+
 struct Kernel {
   const char* name;          // what POEEM_KERNEL says
   const char* description;
   const char* required_cpu;  // for people
   bool (*supported)();       // whether this machine can run it
   ScanFunction scan;
+  const NearestTile* nearest;
 };
 
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.

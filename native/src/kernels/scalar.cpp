@@ -150,6 +150,7 @@ bool always() { return true; }
 
 }  // namespace
 
-const Kernel kScalarKernel = {"scalar", "portable C++, one table look-up per code", "any", always, scan};
+const Kernel kScalarKernel = {"scalar", "portable C++, one table look-up per code", "any", always, scan,
+                              &kNearestScalar};
 
 }  // namespace poeem

@@ -6,7 +6,7 @@ import os
 
 from poeem import _native
 
-KERNEL_VARIABLE = "POEEM_KERNEL"
+KERNEL_VARIABLE: str = _native.KERNEL_VARIABLE
 
 
 def wanted_kernel() -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
+
+from poeem import _native
 
 # Distances held at once: small enough to stay in a core's cache on a CPU, large enough for a GPU.
 _CPU_BLOCK = 2**19
@@ -14,6 +18,9 @@ _GPU_BLOCK = 2**27
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Return the index of each point's nearest center, ties to the smaller index on a CPU.
 
+    float32 on a CPU goes to the native core, several times faster than `nearest_by_torch`; of
+    centers whose distances differ by rounding alone, the two may take different ones.
+
     Args:
         points: float [num_groups, n, width]; any strides.
         centers: float [num_groups, num_centers, width]; group g's points go to group g's centers.
@@ -21,6 +28,24 @@ def nearest(points: Tensor, centers: Tensor) -> Tensor:
     Returns:
         int64 [num_groups, n].
     """
+    if _is_native(points) and _is_native(centers) and points.shape[2] > 0:
+        found = _native.nearest(
+            points.detach().numpy(),
+            centers.detach().contiguous().numpy(),
+            num_threads=torch.get_num_threads(),
+            kernel=os.environ.get(_native.KERNEL_VARIABLE, ""),
+        )
+        return torch.from_numpy(found).T  # from [n, num_groups]
+    return nearest_by_torch(points, centers)
+
+
+def _is_native(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+@torch.no_grad()
+def nearest_by_torch(points: Tensor, centers: Tensor) -> Tensor:
+    """Do the same for any device and dtype: the slow and obvious twin."""
     num_groups, n, _ = points.shape
     num_centers = centers.shape[1]
     block = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK

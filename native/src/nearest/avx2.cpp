@@ -1,0 +1,34 @@
+// Nearest centers, 16 points x 4 centers at a time. Built with -mavx2 -mfma.
+#include <immintrin.h>
+
+#include <limits>
+
+#include "../kernels/kernels.h"
+
+namespace poeem {
+namespace {
+
+struct Avx2 {
+  using Float = __m256;
+  using Int = __m256i;
+  static constexpr int kLanes = 8;
+  static Float load(const float* p) { return _mm256_loadu_ps(p); }
+  static Float set(float value) { return _mm256_set1_ps(value); }
+  static Float lowest() { return _mm256_set1_ps(-std::numeric_limits<float>::infinity()); }
+  static Int zero() { return _mm256_setzero_si256(); }
+  static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static void take_greater(Float sum, Float& best, Int& index, std::int32_t number) {
+    const Float greater = _mm256_cmp_ps(sum, best, _CMP_GT_OQ);
+    best = _mm256_blendv_ps(best, sum, greater);
+    index = _mm256_blendv_epi8(index, _mm256_set1_epi32(number), _mm256_castps_si256(greater));
+  }
+  static void store(std::int32_t* p, Int index) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), index);
+  }
+};
+
+}  // namespace
+
+const NearestTile kNearestAvx2 = {16, 4, nearest_tile<Avx2, 2, 4>};
+
+}  // namespace poeem
