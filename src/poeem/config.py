@@ -136,13 +136,13 @@ class ModelConfig(_Checked):
 class TrainConfig(_Checked):
     """The training loop."""
 
-    epochs: int = setting(24, "passes over the training pairs", low=1)
+    epochs: int = setting(10, "passes over the training pairs", low=1)
     warm_start_epoch: int = setting(
-        18, "epochs of plain float training before the index joins in", low=0
+        6, "epochs of plain float training before the index joins in", low=0
     )
     batch_size: int = setting(4096, "pairs per step; the others in it are the negatives", low=2)
-    learning_rate: float = setting(1e-3, "Adam's step size for towers", low=0)
-    codebook_learning_rate: float = setting(1e-3, "Adam's step size for the layer", low=0)
+    learning_rate: float = setting(3e-3, "Adam's step size for towers", low=0)
+    codebook_learning_rate: float = setting(3e-3, "Adam's step size for the layer", low=0)
     rotation_learning_rate: float = setting(1e-3, "largest Givens angle per step, radians", low=0)
     decay_epochs: int = setting(3, "last epochs in which the step sizes go to 0", low=0)
     logq_correction: bool = setting(True, "subtract each negative's log popularity")
@@ -151,6 +151,7 @@ class TrainConfig(_Checked):
     eval_users: int = setting(2000, "users in each evaluation while training", low=1)
     checkpoint_every: int = setting(500, "steps between checkpoints; 0 = only epochs", low=0)
     num_threads: int = setting(0, "threads torch may use; 0 = its default", low=0)
+    device: str = setting("auto", "where to train: cpu, cuda, cuda:1, ...; auto = cuda if there")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 # Small: where vectors are normalised, a row's direction turns at a speed of step size / length.
 START_SCALE = 0.02
 
@@ -24,6 +23,10 @@ class Users(NamedTuple):
     indices: Tensor
     history: Tensor
     offsets: Tensor
+
+    def to(self, device: torch.device) -> Users:
+        """Return the batch on another device."""
+        return Users(*(part.to(device) for part in self))
 
 
 class Histories:

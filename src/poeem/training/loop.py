@@ -56,6 +56,7 @@ def train(
     config, model, layer = state.config.train, state.model, state.layer
     num_batches = pairs.num_batches(config.batch_size)
     log_q = pairs.log_q if config.logq_correction else torch.zeros_like(pairs.log_q)
+    log_q = log_q.to(state.device)
     display = display or Quiet()
     model.train()
     if layer is not None:
@@ -70,8 +71,9 @@ def train(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
                 state.set_rates(rate_factor(config, state.epoch + state.batch / num_batches))
-                queries = model.encode_queries(pairs.histories.of(users, without=items))
-                vectors = model.encode_items(items)
+                asking = pairs.histories.of(users, without=items).to(state.device)
+                users, items = users.to(state.device), items.to(state.device)
+                queries, vectors = model.encode_queries(asking), model.encode_items(items)
                 extra: Tensor | float = 0.0
                 if layer is not None:
                     out = layer(vectors)
@@ -127,7 +129,7 @@ def evaluate_state(
         `recall@20`, `precision@20`, ... of float vectors, the same with the prefix `quantized_`.
     """
     model, layer = state.model, state.layer
-    users = pairs.histories.of(torch.from_numpy(evaluation.users))
+    users = pairs.histories.of(torch.from_numpy(evaluation.users)).to(state.device)
     queries, items = model.encode_queries(users), model.all_items()
     ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude)
     figures = evaluation.score(ranked)

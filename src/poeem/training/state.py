@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poeem.config import Config
-from poeem.errors import CheckpointError
+from poeem.errors import CheckpointError, ConfigError
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
@@ -51,11 +51,17 @@ class TrainingState:
     @classmethod
     def new(cls, num_users: int, num_items: int, config: Config, *, joint: bool) -> TrainingState:
         """Make a state before its first step."""
-        model = TwoTower(num_users, num_items, config.model, config.train.seed)
+        device = _device(config.train.device)
+        model = TwoTower(num_users, num_items, config.model, config.train.seed).to(device)
         # The loop warms the layer up when its epoch has come; the layer must not on its own.
         by_hand = dataclasses.replace(config.layer, pass_through_steps=None)
-        layer = IndexLayer.from_config(config.model.dim, by_hand) if joint else None
+        layer = IndexLayer.from_config(config.model.dim, by_hand).to(device) if joint else None
         return cls(model, layer, config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
 
     def set_rates(self, factor: float) -> None:
         """Scale every step size by `factor`, 0 to 1."""
@@ -103,7 +109,10 @@ class TrainingState:
             if state and isinstance(optimizer, GivensDescent):
                 state["step"] = int(state["step"])  # type: ignore[assignment]
             if state:
-                optimizer.state[parameter] = state
+                optimizer.state[parameter] = {
+                    k: v.to(parameter.device) if isinstance(v, Tensor) else v
+                    for k, v in state.items()
+                }
 
     def _optimized(self) -> list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
         found: list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]] = [
@@ -119,3 +128,17 @@ class TrainingState:
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"TrainConfig.device: got {name!r}, wanted cpu, cuda or cuda:N"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"TrainConfig.device: got {name!r}, but torch finds no CUDA device here")
+    return device
