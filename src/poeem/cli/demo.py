@@ -45,7 +45,7 @@ def demo(
     The comparison is with exact search over the vectors of the model's float twin, and with indexes
     that Faiss builds from these vectors afterwards.
     """
-    from poeem.cli.demo_job import demo_config, run_demo
+    from poeem.cli.demo_job import Demo, demo_config
     from poeem.evaluation.comparison import save_json, save_picture
     from poeem.evaluation.faiss_rival import require_faiss
     from poeem.training.display import Bar
@@ -59,7 +59,7 @@ def demo(
     console.print(f"reading {config.data.path}")
     prepared = prepare(config)
     console.print(data_line(prepared))
-    result = run_demo(config, prepared, folder, overwrite=overwrite, display=Bar, say=console.print)
+    result = Demo(config, prepared, folder, Bar, console.print).run(overwrite=overwrite)
     result.seconds["all"] = time.perf_counter() - start
     facts = {"data": config.data.path, "config": config.to_dict(), "seconds": result.seconds}
     save_json(result.rows, facts, folder / "comparison.json")

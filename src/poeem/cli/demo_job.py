@@ -1,8 +1,8 @@
-"""What `poeem demo` does: one training with the index and one without, then a comparison.
+"""What `poeem demo` does: models trained with their index, one without, and a comparison.
 
-The joint model and its float twin share the epochs before the warm start and part there: same data,
-same order, same number of steps. So what differs is the index: learned with the model, or built
-afterwards.
+The joint models and their float twin share the epochs before the warm start and part there: same
+data, same order, same number of steps. So what differs is the index: learned with the model, or
+built afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from poeem.config import Config
-from poeem.errors import InputError
+from poeem.errors import InputError, TrainingInterrupted
 from poeem.evaluation.comparison import AFTERWARDS, FLOAT, JOINT, Row
 from poeem.evaluation.faiss_rival import RIVALS, FaissRival, build_rival
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
@@ -43,10 +43,20 @@ SETTINGS = Config.from_dict(
         # The mean of what a customer bought, so that anybody with a history can be served.
         "model": {"query_tower": "history", "max_history": 1000, "temperature": 0.15},
         "layer": {"num_subspaces": 8},
-        # Chosen by float recall on validation pairs: the model overfits in more epochs than these.
-        "train": {"epochs": 4, "warm_start_epoch": 2, "batch_size": 512, "decay_epochs": 1},
+        # Chosen by float recall on validation pairs: a small table, which more epochs overfit.
+        "train": {
+            "epochs": 4,
+            "warm_start_epoch": 2,
+            "decay_epochs": 1,
+            "batch_size": 512,
+            "learning_rate": 1e-3,
+            "codebook_learning_rate": 1e-3,
+        },
     }
 )
+
+SMALLER = (4,)
+"""Bytes per item of further indexes to compare, each with a joint model of its own."""
 
 
 def demo_config(epochs: int | None, path: str | None) -> Config:
@@ -68,92 +78,136 @@ class DemoResult:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run_demo(
-    config: Config,
-    prepared: Prepared,
-    folder: Path,
-    *,
-    overwrite: bool,
-    display: MakeDisplay,
-    say: Callable[[str], None],
-) -> DemoResult:
-    """Train joint model and twin, build all indexes, compare them on the held-out pairs.
+@dataclass(frozen=True)
+class Demo:
+    """A demo under way.
 
-    Args:
-        config, prepared: settings and the data they lead to.
-        folder: where run and index go. One that an earlier demo made is used again.
-        overwrite: also replace a run that is no demo's.
-        display: shows the trainings.
-        say: receives a line before each longer part.
+    config, prepared: settings and the data they lead to.
+    folder: where run and index go; of the smaller ones, in folders below.
+    display: shows the trainings. say: receives a line before each longer part.
     """
-    if prepared.test is None:
-        raise InputError("demo: the data has no held-out pairs to compare on")
-    mark = folder / MARK
-    if RunFolder(folder).holds_a_run() and not (overwrite or mark.exists()):
-        raise InputError(
-            f"out: {folder} holds a run that is no demo's; name another folder or give --overwrite"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    result = DemoResult()
-    twin = new_state(config, prepared, joint=False)
-    say("training model and index as one")
-    with _timed(result, "joint training"):
-        train_run(
-            config,
-            folder,
-            overwrite=True,
-            prepared=prepared,
-            display=display,
-            on_warm_start=lambda state: _fork(state, twin),
-        )
-    say("training its float twin on from the warm start, without an index")
-    with _timed(result, "float twin"):
-        train_state(twin, prepared, display=display, title="float twin")
-    joint = _joint_row(prepared, folder, result)
-    result.rows += _rows_of_twin(config, twin, prepared, prepared.test, say)
-    result.rows.append(joint)
-    return result
+
+    config: Config
+    prepared: Prepared
+    folder: Path
+    display: MakeDisplay
+    say: Callable[[str], None]
+    result: DemoResult = field(default_factory=DemoResult)
+
+    def run(self, *, overwrite: bool) -> DemoResult:
+        """Train joint models and their twin, build all indexes, compare them on held-out pairs.
+
+        Args:
+            overwrite: replace a run in the folder even if no demo made it.
+
+        Raises:
+            InputError: there is such a run, or nothing is held out to compare on.
+            TrainingInterrupted: Ctrl-C.
+        """
+        if self.prepared.test is None:
+            raise InputError("demo: the data has no held-out pairs to compare on")
+        self._take_folder(overwrite)
+        try:
+            twin = self._train_all()
+        except TrainingInterrupted as error:
+            message = "stopped by you; call the demo again to start over"
+            raise TrainingInterrupted(message, error.checkpoint) from error
+        self.result.rows.append(self._exact_row(twin, self.prepared.test))
+        for num_bytes in (self.config.layer.num_subspaces, *SMALLER):
+            self._add_rivals(twin, self.prepared.test, num_bytes)
+            self.result.rows.append(self._joint_row(num_bytes))
+        return self.result
+
+    def folder_of(self, num_bytes: int) -> Path:
+        """Return the run's folder of the joint model with so many bytes per item."""
+        is_main = num_bytes == self.config.layer.num_subspaces
+        return self.folder if is_main else self.folder / f"{num_bytes}-bytes"
+
+    def _take_folder(self, overwrite: bool) -> None:
+        mark = self.folder / MARK
+        if RunFolder(self.folder).holds_a_run() and not (overwrite or mark.exists()):
+            raise InputError(
+                f"out: {self.folder} holds a run that is no demo's; name another folder or give "
+                "--overwrite"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+    def _train_all(self) -> TrainingState:
+        """Train the main joint model, and from its warm start on all others; return the twin."""
+        twin = new_state(self.config, self.prepared, joint=False)
+        smaller = {n: new_state(self._with_bytes(n), self.prepared, joint=True) for n in SMALLER}
+
+        def fork_all(state: TrainingState) -> None:
+            for other in (twin, *smaller.values()):
+                fork(state, other)
+
+        self.say(f"training model and index as one, {self.config.layer.num_subspaces} bytes")
+        with self._timed("joint training"):
+            train_run(
+                self.config,
+                self.folder,
+                overwrite=True,
+                prepared=self.prepared,
+                display=self.display,
+                on_warm_start=fork_all,
+            )
+        self.say("training the float twin on from the warm start, without an index")
+        with self._timed("float twin, from the warm start"):
+            train_state(twin, self.prepared, display=self.display, title="float twin")
+        for num_bytes, state in smaller.items():
+            self.say(f"the same from the warm start with an index of {num_bytes} bytes")
+            files = RunFolder(self.folder_of(num_bytes))
+            files.clear(state.config, self.prepared.catalogue)
+            with self._timed(f"joint training, {num_bytes} bytes, from the warm start"):
+                train_state(state, self.prepared, checkpoint=files.checkpoint, display=self.display)
+        return twin
+
+    def _with_bytes(self, num_bytes: int) -> Config:
+        layer = dataclasses.replace(self.config.layer, num_subspaces=num_bytes)
+        return dataclasses.replace(self.config, layer=layer)
+
+    def _joint_row(self, num_bytes: int) -> Row:
+        """Build and save an index of ours, then measure it through its file."""
+        folder, name = self.folder_of(num_bytes), f"building our index, {num_bytes} bytes"
+        with self._timed(name):
+            index = build_run(folder)
+        figures = evaluate_run(folder, prepared=self.prepared).engine or {}
+        size = index.info()["code_bytes_per_item"]
+        return Row.of("torch-poeem (joint)", JOINT, size, figures, self.result.seconds[name])
+
+    def _exact_row(self, twin: TrainingState, test: EvaluationSet) -> Row:
+        twin.model.eval()
+        figures = evaluate_state(twin, test, self.prepared.pairs)
+        num_bytes = 4 * self.config.model.dim
+        return Row.of("exact, float vectors", FLOAT, num_bytes, figures, None)
+
+    def _add_rivals(self, twin: TrainingState, test: EvaluationSet, num_bytes: int) -> None:
+        """Let Faiss build its indexes from the twin's vectors, and search them."""
+        vectors: FloatArray = twin.model.all_items().cpu().numpy()
+        users = self.prepared.pairs.histories.of(torch.from_numpy(test.users)).to(twin.device)
+        with torch.no_grad():
+            queries: FloatArray = twin.model.encode_queries(users).cpu().numpy()
+        for name in RIVALS:
+            self.say(f"{name}, {num_bytes} bytes: built afterwards from the twin's vectors")
+            rival = build_rival(name, vectors, num_bytes)
+            ranked = search_excluding(_searcher(rival, queries), test, max(CUTOFFS))
+            figures, seconds = test.score(ranked), rival.build_seconds
+            row = Row.of(name, AFTERWARDS, rival.bytes_per_item, figures, seconds)
+            self.result.rows.append(row)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.result.seconds[name] = time.perf_counter() - start
 
 
-def _fork(state: TrainingState, twin: TrainingState) -> None:
-    """Bring the twin to where the joint model stands, its optimizer included."""
-    twin.load_tensors({name: tensor.clone() for name, tensor in state.tensors().items()})
-    twin.epoch, twin.batch, twin.step = state.epoch, state.batch, state.step
-
-
-def _joint_row(prepared: Prepared, folder: Path, result: DemoResult) -> Row:
-    """Build and save the index, then measure it through its file."""
-    with _timed(result, "building our index"):
-        index = build_run(folder)
-    evaluation = evaluate_run(folder, prepared=prepared)
-    figures = evaluation.engine or {}
-    num_bytes = index.info()["code_bytes_per_item"]
-    return Row.of(
-        "torch-poeem (joint)", JOINT, num_bytes, figures, result.seconds["building our index"]
-    )
-
-
-def _rows_of_twin(
-    config: Config,
-    twin: TrainingState,
-    prepared: Prepared,
-    test: EvaluationSet,
-    say: Callable[[str], None],
-) -> list[Row]:
-    """Search the twin's vectors exactly, and through indexes that Faiss builds from them."""
-    twin.model.eval()
-    vectors: FloatArray = twin.model.all_items().numpy()
-    exact = evaluate_state(twin, test, prepared.pairs)
-    rows = [Row.of("exact, float vectors", FLOAT, vectors.nbytes // len(vectors), exact, None)]
-    queries = _queries(twin, prepared, test)
-    num_bytes = config.layer.num_subspaces
-    for name in RIVALS:
-        say(f"{name}: built afterwards from the twin's vectors")
-        rival = build_rival(name, vectors, num_bytes)
-        figures = test.score(search_excluding(_searcher(rival, queries), test, max(CUTOFFS)))
-        rows.append(Row.of(name, AFTERWARDS, rival.bytes_per_item, figures, rival.build_seconds))
-    return rows
+def fork(state: TrainingState, other: TrainingState) -> None:
+    """Bring another state to where `state` stands, all but the layer, the optimizer included."""
+    shared = {k: v.clone() for k, v in state.tensors().items() if "layer/" not in k}
+    other.load_tensors(other.tensors() | shared)
+    other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
 
 
 def _searcher(rival: FaissRival, queries: FloatArray) -> Callable[[IntArray, int], SearchResult]:
@@ -161,18 +215,3 @@ def _searcher(rival: FaissRival, queries: FloatArray) -> Callable[[IntArray, int
         return rival.search(queries[rows], k)  # pads with -1 beyond the catalogue, as ours does
 
     return search
-
-
-def _queries(twin: TrainingState, prepared: Prepared, test: EvaluationSet) -> FloatArray:
-    """Return the twin's query vectors, float32 [n, dim], of the users of the test."""
-    users = prepared.pairs.histories.of(torch.from_numpy(test.users))
-    with torch.no_grad():
-        vectors: FloatArray = twin.model.encode_queries(users).numpy()
-    return vectors
-
-
-@contextmanager
-def _timed(result: DemoResult, name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    result.seconds[name] = time.perf_counter() - start

@@ -52,7 +52,8 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on stderr and yield what moves it: `progress(done, in_all)`."""
-    with Progress(console=remarks(), transient=True) as progress:
+    console = remarks()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
 
         def move(done: int, in_all: int) -> None:

@@ -99,8 +99,9 @@ def _train_and_build(
 ) -> dict[str, Any]:
     from poeem.cli.evaluate import show_evaluation
     from poeem.training.display import Bar
-    from poeem.training.run import build_run, evaluate_run, prepare, train_run
+    from poeem.training.run import build_run, check_start, evaluate_run, prepare, train_run
 
+    check_start(config, out, resume=resume, overwrite=overwrite)
     with counting("reading") as progress:
         prepared = prepare(config, progress=progress)
     remarks().print(data_line(prepared))

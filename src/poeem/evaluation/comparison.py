@@ -115,7 +115,9 @@ def save_picture(rows: Sequence[Row], title: str, path: Path) -> None:
     left.set_xlabel("recall@100, higher is better")
     seconds = [row.build_seconds or 0.0 for row in rows]
     bars = right.barh(places, seconds, color=colours, height=0.74)
-    labels = [_seconds(row.build_seconds) for row in rows]
+    labels = [
+        "nothing built" if s is None else _seconds(s) for s in (r.build_seconds for r in rows)
+    ]
     right.bar_label(bars, labels, padding=4, fontsize=9)
     right.set_xlim(0, max(seconds) * 1.25 or 1)
     right.set_xlabel("seconds from trained model to index, lower is better")
@@ -146,7 +148,7 @@ def _import_matplotlib() -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if (error.name or "").split(".")[0] != "matplotlib":
             raise
         message = "the picture needs matplotlib: pip install 'torch-poeem[plot]'"
         raise MissingDependencyError(message) from error

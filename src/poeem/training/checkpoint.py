@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -62,6 +63,9 @@ def read_model(path: Path) -> TrainingState:
     metadata, tensors = _read(path)
     try:
         config = Config.from_dict(json.loads(metadata["config"]))
+        # The machine that uses a model need not have the device that trained it.
+        here = dataclasses.replace(config.train, device="auto")
+        config = dataclasses.replace(config, train=here)
         num_users, num_items = json.loads(metadata["sizes"])
     except (ConfigError, ValueError) as error:
         raise CheckpointError(f"{path}: unreadable configuration: {error}") from error

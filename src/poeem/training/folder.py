@@ -18,8 +18,8 @@ from poeem.evaluation.metrics import Grouped
 from poeem.files import atomic_write
 from poeem.types import Array, IntArray
 
-# Settings that change what is shown or kept on the way, and nothing about the weights.
-_FREE_TO_CHANGE = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
+# Settings of what is shown, what is kept on the way, and of the machine; not of the model.
+_FREE_TO_CHANGE = ("eval_every", "eval_users", "checkpoint_every", "num_threads", "device")
 
 
 @dataclass(frozen=True)

@@ -138,14 +138,7 @@ def train_run(
         TrainingInterrupted: Ctrl-C; a checkpoint has been left.
     """
     files = RunFolder(Path(folder))
-    _check_schedule(config, joint)
-    if resume:
-        files.require_same(config)
-    elif files.holds_a_run() and not overwrite:
-        raise InputError(
-            f"out: {files.path} already holds a run; go on with it by --resume, replace it by "
-            "--overwrite, or name another folder"
-        )
+    check_start(config, files.path, joint=joint, resume=resume, overwrite=overwrite)
     with _torch_threads(config.train.num_threads):
         prepared = prepared or prepare(config)
         _check_catalogue(config, prepared, joint)
@@ -163,6 +156,30 @@ def train_run(
             display=display,
             writer=writer,
             on_warm_start=on_warm_start,
+        )
+
+
+def check_start(
+    config: Config, folder: Path, *, joint: bool = True, resume: bool, overwrite: bool
+) -> None:
+    """Check, before any data is read, what `train_run` can refuse without it.
+
+    Raises:
+        InputError, ConfigError, CheckpointError: as in `train_run`.
+    """
+    settings = config.train
+    if joint and settings.warm_start_epoch >= settings.epochs:
+        raise ConfigError(
+            f"TrainConfig.warm_start_epoch: got {settings.warm_start_epoch}, wanted less than "
+            f"epochs ({settings.epochs}), or the index is never trained: set both"
+        )
+    files = RunFolder(Path(folder))
+    if resume:
+        files.require_same(config)
+    elif files.holds_a_run() and not overwrite:
+        raise InputError(
+            f"out: {files.path} already holds a run; go on with it by --resume, replace it by "
+            "--overwrite, or name another folder"
         )
 
 
@@ -260,7 +277,8 @@ class TrainedRun:
         kept = _latest(known, self.config.model.max_history)
         parts = (numbers, kept.items, kept.offsets)
         batch = Users(*(torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in parts))
-        vectors: FloatArray = self.state.model.encode_queries(batch).numpy()
+        queries = self.state.model.encode_queries(batch.to(self.state.device))
+        vectors: FloatArray = queries.cpu().numpy()
         return vectors
 
     def require_lineage(self, index: Index) -> None:
@@ -410,15 +428,6 @@ def _latest(histories: Grouped, count: int) -> Grouped:
     place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths())
     kept = place < count
     return Grouped.by_row(histories.rows()[kept], histories.items[kept], len(histories))
-
-
-def _check_schedule(config: Config, joint: bool) -> None:
-    train_settings = config.train
-    if joint and train_settings.warm_start_epoch >= train_settings.epochs:
-        raise ConfigError(
-            f"TrainConfig.warm_start_epoch: got {train_settings.warm_start_epoch}, wanted less "
-            f"than epochs ({train_settings.epochs}), or the index is never trained: set both"
-        )
 
 
 def _check_catalogue(config: Config, prepared: Prepared, joint: bool) -> None:

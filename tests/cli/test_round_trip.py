@@ -1,0 +1,125 @@
+"""Train, evaluate, build, search and inspect, as a user would, on a tiny table."""
+
+import numpy as np
+import pytest
+
+import poeem
+from tests.cli.conftest import SMALL, Call
+
+
+def test_train_leaves_a_run_and_an_index(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {"config.toml", "checkpoint.safetensors", "ids.npz", "items.poeem"}
+    assert len(poeem.Index.open(run / "items.poeem")) == 40
+
+
+def test_train_tells_machines_what_it_did(table, tmp_path):
+    told = Call("train", table, "--out", tmp_path / "run", *SMALL, "--json").json
+    assert told["run"] == str(tmp_path / "run")
+    assert told["evaluation"]["num_users"] > 0
+    assert told["index_info"]["num_subspaces"] == 4
+
+
+def test_evaluate_agrees_with_the_engine(run):
+    told = Call("evaluate", run, "--json").json
+    assert told["quantized"] == pytest.approx(told["engine"], abs=1e-3)
+    assert set(told["exact"]) == {"recall@20", "precision@20", "recall@100", "precision@100"}
+    assert "the index file" in Call("evaluate", run).out
+
+
+def test_build_again_gives_the_same_answers(run, tmp_path):
+    file = tmp_path / "again.poeem"
+    info = Call("build", run, "--out", file, "--metric", "cosine", "--json").json
+    assert (info["metric"], info["num_items"]) == ("cosine", 40)
+    first, again = poeem.Index.open(run / "items.poeem"), poeem.Index.open(file)
+    assert np.array_equal(first.codes, again.codes)
+    assert first.lineage == again.lineage
+
+
+def test_search_like_an_item(run):
+    index = run / "items.poeem"
+    told = Call("search", index, "--like", "A7", "--k", "3", "--json").json
+    items = told["answers"][0]["items"]
+    assert len(items) == 3
+    assert all(item["title"].startswith("A") for item in items)
+    assert "A7 THING NUMBER 7" not in [item["title"] for item in items]
+    same = Call("search", index, "--like", "thing number 7", "--k", "3", "--json").json
+    assert same["answers"] == told["answers"]
+    table = Call("search", index, "--like", "A7").out
+    assert items[0]["title"] in table
+
+
+def test_search_for_a_user_leaves_out_what_they_had(run):
+    call = ("search", run / "items.poeem", "--model", run, "--user", "110", "--json")
+    told = Call(*call, "--k", "40").json
+    titles = {item["title"] for item in told["answers"][0]["items"]}
+    assert told["had"]
+    assert not titles & set(told["had"])
+    assert len(titles) + len(told["had"]) == 40
+    everything = Call(*call, "--k", "40", "--include-known").json
+    assert len(everything["answers"][0]["items"]) == 40
+
+
+def test_search_for_a_history(run):
+    call = ("search", run / "items.poeem", "--model", run, "--history", "A7, A8", "--json")
+    told = Call(*call).json
+    assert told["had"] == ["A7 THING NUMBER 7", "A8 THING NUMBER 8"]
+    assert len(told["answers"][0]["items"]) == 10
+
+
+def test_search_with_vectors(run, tmp_path):
+    index = poeem.Index.open(run / "items.poeem")
+    queries = np.random.default_rng(0).standard_normal((3, index.dim), dtype=np.float32)
+    np.save(tmp_path / "q.npy", queries)
+    call = ("search", run / "items.poeem", "--query-vectors", tmp_path / "q.npy", "--k", "4")
+    told = Call(*call, "--json").json
+    found = [[item["id"] for item in answer["items"]] for answer in told["answers"]]
+    assert np.array_equal(found, index.search(queries, 4).ids)
+
+
+def test_inspect_tells_all(run):
+    told = Call("inspect", run / "items.poeem", "--json").json
+    assert told["checksums"] == "verified"
+    assert told["code_bytes_per_item"] == 2  # four codes of 16 codewords, packed
+    assert 0 < told["code_use"]["used_codewords"] <= 1
+    assert told["kernel"] == poeem.index.active_kernel()
+    assert told["lineage"]["step"] > 0
+    text = Call("inspect", run / "items.poeem").out
+    assert "checksums verified" in text
+    assert "codebooks" in text
+
+
+def test_lists_are_told_and_probed(table, tmp_path):
+    folder = tmp_path / "run"
+    assert Call("train", table, "--out", folder, *SMALL, "--num-lists", "3").code == 0
+    assert "list_sizes" in Call("inspect", folder / "items.poeem", "--json").json
+    assert "median" in Call("inspect", folder / "items.poeem").out
+    all_lists = Call("evaluate", folder, "--json").json
+    assert all_lists["quantized"] == pytest.approx(all_lists["engine"], abs=1e-3)
+    one = Call("evaluate", folder, "--num-probes", "1", "--json").json
+    assert one["engine"]["recall@100"] < all_lists["engine"]["recall@100"]
+
+
+def test_build_from_own_arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "codes": rng.integers(16, size=(9, 4)),
+        "codebooks": rng.standard_normal((4, 16, 2), dtype=np.float32),
+        "ids": np.arange(9) * 11,
+        "lists": np.arange(9) % 2,
+        "centroids": rng.standard_normal((2, 8), dtype=np.float32),
+        "rotation": np.linalg.qr(rng.standard_normal((8, 8)))[0].astype(np.float32),
+    }
+    options = []
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        options += [f"--{name}", tmp_path / f"{name}.npy"]
+    (tmp_path / "titles.txt").write_text("".join(f"item {i}\n" for i in range(9)))
+    file = tmp_path / "mine.poeem"
+    call = Call("build", *options, "--titles", tmp_path / "titles.txt", "--out", file)
+    assert call.code == 0, call.err
+    index = poeem.Index.open(file)
+    assert index.titles([33]) == ["item 3"]
+    assert sorted(index.ids) == list(range(0, 99, 11))
+    told = Call("search", file, "--like", "33", "--k", "2", "--json").json
+    assert told["answers"][0]["query"] == "like item 3"

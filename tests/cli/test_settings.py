@@ -1,0 +1,92 @@
+"""Where a setting comes from: default, file, option; and what is refused."""
+
+import tomllib
+
+import pytest
+
+from poeem.config import Config
+from tests.cli.conftest import Call
+
+
+def shown(*arguments):
+    call = Call("train", "--show-config", *arguments)
+    assert call.code == 0, call.err
+    return Config.from_dict(tomllib.loads(call.out))
+
+
+def test_options_override_the_file_and_the_file_the_defaults(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[layer]\nnum_lists = 4\nnum_codewords = 16\n[train]\nseed = 3\n")
+    config = shown("--config", file, "--num-codewords", "32", "--layer-seed", "5")
+    assert config.layer.num_lists == 4
+    assert config.layer.num_codewords == 32
+    assert (config.train.seed, config.layer.seed, config.data.seed) == (3, 5, 0)
+    assert config.train.epochs == Config().train.epochs
+
+
+def test_a_shown_configuration_reads_back(tmp_path):
+    file = tmp_path / "settings.toml"
+    title = 'a "quoted" \\ title\x7f €😀'
+    given = ("--title-column", title, "--hidden-dims", "32,16", "--min-rating", "3.5")
+    file.write_text(Call("train", "--show-config", *given).out, encoding="utf-8")
+    config = shown("--config", file)
+    assert config.data.title_column == title
+    assert config.model.hidden_dims == (32, 16)
+    assert config.data.min_rating == 3.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "value"),
+    [
+        (("--no-rotation",), ("layer", "rotation"), False),
+        (("--hidden-dims", "none"), ("model", "hidden_dims"), ()),
+        (("--timestamp-column", "none"), ("data", "timestamp_column"), None),
+        (("--build-batch-size", "7"), ("build", "batch_size"), 7),
+        (("--batch-size", "7"), ("train", "batch_size"), 7),
+        (("--temperature", "1"), ("model", "temperature"), 1.0),
+    ],
+)
+def test_kinds_of_options(arguments, where, value):
+    config = shown(*arguments)
+    assert getattr(getattr(config, where[0]), where[1]) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[layers]\nnum_lists = 4", "section [layers]: unknown"),
+        ("[layer]\nnum_list = 4", "unknown setting num_list"),
+        ("[layer]\nnum_lists = -4", "got -4, wanted 0 to"),
+        ("[layer\n", "is not TOML"),
+        ("layer = 3", "wanted a table of settings"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path, text, message):
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    call = Call("train", "--show-config", "--config", file)
+    assert call.code == 2
+    assert message in call.err
+    assert call.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--num-codewords", "1"), "LayerConfig.num_codewords: got 1, wanted 2 to 65536"),
+        (("--gradient", "none"), "wanted one of both, vectors"),
+        (("--hidden-dims", "3,x"), "--hidden-dims: got 'x', wanted a number"),
+        (("--min-rating", "high"), "--min-rating: got 'high', wanted a number"),
+        (("--config", "missing.toml"), "missing.toml cannot be read"),
+    ],
+)
+def test_an_option_out_of_its_range(arguments, message):
+    call = Call("train", "--show-config", *arguments)
+    assert call.code == 2
+    assert message in call.err
+
+
+def test_an_unknown_option():
+    call = Call("train", "--no-such-thing")
+    assert call.code == 2
+    assert "--no-such-thing" in call.err

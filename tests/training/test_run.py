@@ -1,0 +1,303 @@
+"""Runs at the level of the library: what is prepared, kept in the folder, built and measured."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from poeem.config import BuildConfig, Config, SearchConfig
+from poeem.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    IdError,
+    InputError,
+    LineageError,
+    NotWarmError,
+)
+from poeem.evaluation.metrics import Grouped
+from poeem.index import Index
+from poeem.quantize.layer import Phase
+from poeem.training.checkpoint import save_checkpoint
+from poeem.training.folder import Catalogue, RunFolder
+from poeem.training.run import (
+    TrainedRun,
+    build_run,
+    evaluate_run,
+    new_state,
+    prepare,
+    train_run,
+    train_state,
+)
+
+NUM_USERS, NUM_ITEMS = 50, 30
+
+
+def write_table(path, integer_items=True):
+    """Write an .npz of pairs with times; the items' ids are 1000, 1010, ... or text."""
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(NUM_USERS), 10)
+    near = np.concatenate([rng.permutation(16)[:10] for _ in range(NUM_USERS)])
+    items = (users // 2 + near) % NUM_ITEMS
+    ids = items * 10 + 1000 if integer_items else np.char.add("P", items.astype(str))
+    columns = {"user": users + 7, "item": ids, "timestamp": rng.integers(100, size=len(users))}
+    np.savez(path, **columns)
+    return path
+
+
+def make_config(path, **sections):
+    """Return settings for a model that trains in half a second."""
+    values = {
+        "data": {"path": str(path)},
+        "model": {"dim": 8, "query_tower": "history", "max_history": 6},
+        "layer": {"num_subspaces": 4, "num_codewords": 16, "kmeans_iterations": 3}
+        | {"rotation_iterations": 2},
+        "train": {"epochs": 3, "warm_start_epoch": 2, "batch_size": 64, "eval_every": 0},
+    }
+    for name, section in sections.items():
+        values[name] = values.get(name, {}) | section
+    return Config.from_dict(values)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("table") / "pairs.npz")
+
+
+@pytest.fixture(scope="module")
+def config(table):
+    return make_config(table)
+
+
+@pytest.fixture(scope="module")
+def folder(config, tmp_path_factory):
+    """A finished run with its index; read it only."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train_run(config, path)
+    build_run(path)
+    return path
+
+
+# Data
+
+
+def test_prepare_keeps_test_pairs_out_of_training(config):
+    prepared = prepare(config)
+    trained = set(zip(prepared.pairs.users.tolist(), prepared.pairs.items.tolist(), strict=True))
+    test = prepared.test
+    held_out = set(zip(test.users[test.relevant.rows()], test.relevant.items, strict=True))
+    assert held_out
+    assert not trained & held_out
+    assert prepared.validation is prepared.test
+    assert len(prepared.catalogue.histories.items) == len(prepared.pairs)
+
+
+def test_prepare_can_hold_out_validation_pairs_too(config):
+    plain, held = prepare(config), prepare(config, hold_out_valid=True)
+    assert np.array_equal(held.test.relevant.items, plain.test.relevant.items)
+    assert held.validation is not held.test
+    assert len(held.pairs) < len(plain.pairs)
+
+
+def test_histories_are_latest_first(config):
+    prepared = prepare(config)
+    table, train = prepared.interactions, prepared.split.train
+    for user in (0, 20):
+        rows = train[table.users[train] == user]
+        times = {int(table.items[row]): int(table.timestamps[row]) for row in rows}
+        had = [times[item] for item in prepared.catalogue.history_of(user).tolist()]
+        assert had == sorted(had, reverse=True)
+        assert len(had) == len(rows)
+
+
+# The folder
+
+
+def test_settings_and_ids_come_back(config, folder):
+    files = RunFolder(folder)
+    assert files.read_config() == config
+    known, wanted = Catalogue.load(files.ids), prepare(config).catalogue
+    known.require_same(wanted, files.ids)
+    assert known.user_ids.tolist() == list(range(7, 57))
+
+
+def test_a_catalogue_of_texts_comes_back(tmp_path):
+    histories = Grouped(np.array([0, 1, 3]), np.array([2, 0, 1]))
+    titles = ["é", "", "a" * 1000]
+    users, items = np.array(["x", "y"]), np.array(["a", "b€", "c"])
+    Catalogue(users, items, titles, histories).save(tmp_path / "ids.npz")
+    read = Catalogue.load(tmp_path / "ids.npz")
+    assert read.titles == titles
+    assert read.user_ids.tolist() == ["x", "y"]
+    assert read.index_ids() is None
+    assert read.index_titles() == ["a é", "b€ ", "c " + "a" * 1000]
+    assert read.item_numbers(["c", "a"]).tolist() == [2, 0]
+    assert read.history_of(1).tolist() == [0, 1]
+
+
+def test_ids_that_an_index_cannot_have():
+    histories = Grouped(np.array([0, 0]), np.zeros(0, dtype=np.int64))
+    items = np.array([-1, 5])
+    catalogue = Catalogue(np.array([1]), items, ["minus one", "5"], histories)
+    assert catalogue.index_ids() is None
+    assert catalogue.index_titles() == ["-1 minus one", "5"]
+
+
+def test_a_run_is_not_overwritten_unless_asked(config, tmp_path):
+    short = dataclasses.replace(
+        config, train=dataclasses.replace(config.train, epochs=1, warm_start_epoch=0)
+    )
+    train_run(short, tmp_path)
+    with pytest.raises(InputError, match="already holds a run"):
+        train_run(short, tmp_path)
+    (tmp_path / "items.poeem").write_bytes(b"of the old run")
+    train_run(short, tmp_path, overwrite=True)
+    assert not (tmp_path / "items.poeem").exists()
+
+
+def test_a_finished_run_can_be_resumed(config, folder):
+    before = (folder / "checkpoint.safetensors").read_bytes()
+    state = train_run(config, folder, resume=True)
+    assert state.epoch == config.train.epochs
+    assert (folder / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_what_may_change_on_resume(config, folder):
+    free = dataclasses.replace(config.train, eval_every=7, checkpoint_every=3)
+    RunFolder(folder).require_same(dataclasses.replace(config, train=free))
+    other = dataclasses.replace(config.train, learning_rate=0.5)
+    with pytest.raises(ConfigError, match=r"\[train\] learning_rate = 0.5 \(was "):
+        train_run(dataclasses.replace(config, train=other), folder, resume=True)
+
+
+def test_what_is_refused_before_any_training(config, table, tmp_path):
+    with pytest.raises(ConfigError, match="the index is never trained"):
+        train_run(make_config(table, train={"warm_start_epoch": 3}), tmp_path / "a")
+    with pytest.raises(DataError, match="items: got 30, wanted at least 64"):
+        train_run(make_config(table, layer={"num_codewords": 64}), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="no run there"):
+        train_run(config, tmp_path / "a", resume=True)
+    assert not (tmp_path / "a").exists()
+
+
+def test_threads_are_given_back(table, tmp_path):
+    before = torch.get_num_threads()
+    train_run(make_config(table, train={"num_threads": before + 1}), tmp_path / "run")
+    assert torch.get_num_threads() == before
+
+
+# Index and queries
+
+
+def test_the_index_answers_with_the_ids_of_the_table(folder):
+    index = Index.open(folder / "items.poeem")
+    assert set(index.ids) <= set(range(1000, 1300, 10))
+    assert index.lineage["model"] == TrainedRun.load(folder).fingerprint
+    assert not index.has_titles
+
+
+def test_text_ids_become_titles(tmp_path):
+    path = write_table(tmp_path / "text.npz", integer_items=False)
+    train_run(make_config(path), tmp_path / "run")
+    index = build_run(tmp_path / "run")
+    assert index.lineage["item_ids"] == "titles"
+    assert sorted(index.titles(index.ids)) == sorted({f"P{i}" for i in range(len(index))})
+
+
+def test_build_elsewhere_with_other_settings(folder, tmp_path):
+    index = build_run(folder, BuildConfig(metric="l2"), out=tmp_path / "x.poeem")
+    assert index.metric == "l2"
+    assert len(Index.open(tmp_path / "x.poeem")) == len(index)
+
+
+def test_a_run_stopped_before_its_warm_start_has_no_index(config, tmp_path):
+    prepared = prepare(config)
+    RunFolder(tmp_path).clear(config, prepared.catalogue)
+    state = new_state(config, prepared, joint=True)
+    save_checkpoint(state, RunFolder(tmp_path).checkpoint)
+    with pytest.raises(NotWarmError):
+        build_run(tmp_path)
+
+
+def test_queries_of_users_and_of_the_same_history_agree(folder):
+    run = TrainedRun.load(folder)
+    number = int(run.catalogue.user_numbers(["9"])[0])
+    history = run.catalogue.item_ids[run.catalogue.history_of(number)]
+    assert len(history) > run.config.model.max_history
+    by_user = run.query_vectors(users=[9])
+    assert np.array_equal(by_user, run.query_vectors(history=history.tolist()))
+    assert by_user.shape == (1, 8)
+    with pytest.raises(IdError, match="user: 1 not in the training data: 99"):
+        run.query_vectors(users=[9, 99])
+    with pytest.raises(ConfigError, match="either users or history"):
+        run.query_vectors()
+
+
+def test_an_id_tower_knows_no_histories(table, tmp_path):
+    config = make_config(table, model={"query_tower": "id"})
+    train_run(config, tmp_path / "run")
+    run = TrainedRun.load(tmp_path / "run")
+    assert run.query_vectors(users=[9, 10]).shape == (2, 8)
+    with pytest.raises(ConfigError, match="--query-tower history"):
+        run.query_vectors(history=[1000])
+
+
+# Evaluation
+
+
+def test_quantized_and_engine_agree(folder, config):
+    figures = evaluate_run(folder)
+    # Items of equal codes have equal scores, and torch orders those as it likes.
+    assert figures.quantized == pytest.approx(figures.engine, abs=0.02)
+    assert figures.num_users == len(prepare(config).test.users)
+    assert figures.exact["recall@20"] > 20 / NUM_ITEMS  # better than by chance
+    assert 0 < figures.health["used_codewords"] <= 1
+
+
+def test_evaluation_without_an_index_and_of_another_model(folder, config, table, tmp_path):
+    other = tmp_path / "other"
+    train_run(make_config(table, train={"seed": 5}), other)
+    assert evaluate_run(other).engine is None
+    with pytest.raises(LineageError, match="poeem build"):
+        evaluate_run(other, index=folder / "items.poeem")
+
+
+def test_fewer_probes_are_worse(table, tmp_path):
+    config = make_config(table, layer={"num_lists": 4})
+    train_run(config, tmp_path / "run")
+    build_run(tmp_path / "run")
+    full = evaluate_run(tmp_path / "run")
+    one = evaluate_run(tmp_path / "run", search=SearchConfig(num_probes=1))
+    assert full.quantized == pytest.approx(full.engine, abs=0.02)
+    assert one.engine["recall@100"] < full.engine["recall@100"]
+
+
+def test_nothing_held_out(table, tmp_path):
+    config = make_config(table, data={"split": "random", "test_fraction": 0.0})
+    train_run(config, tmp_path / "run")
+    with pytest.raises(DataError, match="holds out no pairs"):
+        evaluate_run(tmp_path / "run")
+
+
+# The float twin
+
+
+def test_a_twin_forked_at_the_warm_start_is_the_float_training(config, tmp_path):
+    from poeem.cli.demo_job import fork
+
+    prepared = prepare(config)
+    twin = new_state(config, prepared, joint=False)
+    train_run(config, tmp_path, prepared=prepared, on_warm_start=lambda s: fork(s, twin))
+    assert twin.epoch == config.train.warm_start_epoch
+    train_state(twin, prepared)
+    alone = train_state(new_state(config, prepared, joint=False), prepared)
+    for name, tensor in alone.tensors().items():
+        assert torch.equal(tensor, twin.tensors()[name]), name
+
+
+def test_a_layer_waits_for_its_epoch(table, tmp_path):
+    config = make_config(table, layer={"pass_through_steps": 0, "num_samples": 64})
+    phases = []
+    train_run(config, tmp_path / "run", on_warm_start=lambda s: phases.append(s.layer.phase))
+    assert phases == [Phase.PASS_THROUGH]
