@@ -25,6 +25,7 @@ from poeem.evaluation.exact import exact_search
 
 DIM, NUM_LISTS, NUM_SUBSPACES, NUM_CODEWORDS, K = 64, 8, 8, 256, 100
 NUM_PAIRS, BATCH_SIZE, NUM_EPOCHS, WARM_START_EPOCH = 1_000_000, 128, 3, 1
+COARSE_WEIGHT = 1.0
 TEMPERATURE = 1 / 30  # the authors multiply cosines by 30
 
 
@@ -74,9 +75,13 @@ def train(
             if layer is not None:
                 out = layer(vectors)
                 vectors, extra = out.vectors, out.loss
-            loss = poeem.in_batch_softmax(
-                query_tower(queries[batch]), vectors, temperature=TEMPERATURE
-            )
+            asking = query_tower(queries[batch])
+            loss = poeem.in_batch_softmax(asking, vectors, temperature=TEMPERATURE)
+            if layer is not None and out.coarse_vectors is not None:
+                # Also rank the lists: a query's best list should be the one its item is in.
+                extra = extra + COARSE_WEIGHT * poeem.in_batch_softmax(
+                    asking, out.coarse_vectors, temperature=TEMPERATURE, item_ids=out.lists
+                )
             for optimizer in optimizers:
                 optimizer.zero_grad()
             ((loss + extra) * len(batch)).backward()

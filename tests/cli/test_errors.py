@@ -100,6 +100,10 @@ def test_no_run(tmp_path):
     assert "no run there" in fails(5, "train", "--resume", "--out", tmp_path / "none")
 
 
+def test_a_folder_that_is_a_file(table):
+    assert "cannot be a folder" in fails(6, "train", table, "--out", table, *SMALL)
+
+
 def test_saving_where_nothing_can_be_written(run, tmp_path):
     assert "cannot write" in fails(6, "build", run, "--out", tmp_path / "no" / "folder" / "x")
 

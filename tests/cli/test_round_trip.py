@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import poeem
-from tests.cli.conftest import SMALL, Call
+from tests.cli.conftest import SMALL, Call, subprocess_call
 
 
 def test_train_leaves_a_run_and_an_index(run):
@@ -18,6 +18,22 @@ def test_train_tells_machines_what_it_did(table, tmp_path):
     assert told["run"] == str(tmp_path / "run")
     assert told["evaluation"]["num_users"] > 0
     assert told["index_info"]["num_subspaces"] == 4
+
+
+def test_a_run_finds_its_table_from_anywhere(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    assert Call("train", table.name, "--out", tmp_path / "run", *SMALL).code == 0
+    monkeypatch.chdir(tmp_path)
+    assert Call("evaluate", "run").code == 0
+
+
+def test_tensorboard(table, tmp_path):
+    pytest.importorskip("tensorboard")
+    call = ("train", table, "--out", tmp_path / "run", *SMALL, "--eval-every", "1")
+    process = subprocess_call(*call, "--tensorboard")  # its packages warn when imported
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
 def test_evaluate_agrees_with_the_engine(run):

@@ -108,3 +108,18 @@ def test_lower_distortion_by_training_alone():
         adam.step()
         givens.step()
     assert layer.health(x).distortion < 0.95 * before
+
+
+def test_coarse_vectors_are_the_centroids_with_a_straight_through_gradient():
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    layer = IndexLayer(8, num_subspaces=2, num_codewords=8, num_lists=4, pass_through_steps=None)
+    assert layer(x).coarse_vectors is None
+    layer.warm_start(x)
+    out = layer(x)
+    centroids = layer.centroids.detach() @ layer.rotation.detach()
+    torch.testing.assert_close(out.coarse_vectors.detach(), centroids[out.lists])
+    weights = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+    (out.coarse_vectors * weights).sum().backward()
+    torch.testing.assert_close(x.grad, weights)
+    by_list = torch.zeros(4, 8).index_add_(0, out.lists, weights) @ layer.rotation.detach().T
+    torch.testing.assert_close(layer.centroids.grad, by_list)

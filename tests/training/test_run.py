@@ -21,12 +21,12 @@ from poeem.index import Index
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.folder import Catalogue, RunFolder
+from poeem.training.prepared import prepare
 from poeem.training.run import (
     TrainedRun,
     build_run,
     evaluate_run,
     new_state,
-    prepare,
     train_run,
     train_state,
 )

@@ -38,6 +38,9 @@ class IndexOutput:
     loss: scalar, the weighted sum of the two below; add it to your own. 0 before the warm start.
     distortion: scalar, mean |sg(x) - T(x)|^2.
     commitment: scalar, mean |x - sg(T(x))|^2.
+    coarse_vectors: [n, dim], the centroid of each list in the space of the vectors, R^T v_psi, with
+        a straight-through gradient; None before the warm start or without lists. A retrieval loss
+        on these teaches which list a query should probe.
     """
 
     vectors: Tensor
@@ -46,6 +49,7 @@ class IndexOutput:
     loss: Tensor
     distortion: Tensor
     commitment: Tensor
+    coarse_vectors: Tensor | None = None
 
 
 class IndexLayer(nn.Module):
@@ -132,18 +136,23 @@ class IndexLayer(nn.Module):
             codes, lists = self._assign(x.detach())
             if self.training:
                 self._count(codes, lists)
-            quantized = self._decode(codes, lists)
+            base = None if lists is None else coarse.decode(lists, self.centroids)
+            quantized = self._rotate_back(self._add(base, product.decode(codes, self.codebooks)))
             distortion = distortion_loss(x, quantized)
             commitment = commitment_loss(x, quantized)
             loss = (
                 self.config.distortion_weight * distortion
                 + self.config.commitment_weight * commitment
             )
-            value = quantized if self.config.gradient == "both" else quantized.detach()
-            straight_through = value + (x - x.detach())  # the value of T(x), to the bit
-        return IndexOutput(
-            straight_through.to(vectors.dtype), codes, lists, loss, distortion, commitment
-        )
+            out = self._straight_through(x, quantized).to(vectors.dtype)
+            near = None
+            if base is not None:
+                near = self._straight_through(x, self._rotate_back(base)).to(vectors.dtype)
+        return IndexOutput(out, codes, lists, loss, distortion, commitment, near)
+
+    def _straight_through(self, x: Tensor, value: Tensor) -> Tensor:
+        """Return `value` to the bit, with a gradient as if it were x."""
+        return (value if self.config.gradient == "both" else value.detach()) + (x - x.detach())
 
     def euclidean_parameters(self) -> list[nn.Parameter]:
         """Return centroids and codebooks: for Adam and the like."""
@@ -327,9 +336,14 @@ class IndexLayer(nn.Module):
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
         """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""
-        rotated = product.decode(codes, self.codebooks)
-        if lists is not None:
-            rotated = rotated + coarse.decode(lists, self.centroids)
+        base = None if lists is None else coarse.decode(lists, self.centroids)
+        return self._rotate_back(self._add(base, product.decode(codes, self.codebooks)))
+
+    @staticmethod
+    def _add(base: Tensor | None, words: Tensor) -> Tensor:
+        return words if base is None else words + base
+
+    def _rotate_back(self, rotated: Tensor) -> Tensor:
         return rotated if self.rotation is None else rotated @ self.rotation
 
     # State
