@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poeem.cli.output import Json, answers, print_json, remarks
-from poeem.cli.train import data_line
+from poeem.cli.train import anchored, data_line
 
 if TYPE_CHECKING:
     from poeem.cli.demo_job import DemoResult
-    from poeem.training.run import Prepared
+    from poeem.training.prepared import Prepared
 
 EXAMPLES = """
 poeem demo
@@ -49,21 +50,20 @@ def demo(
     from poeem.evaluation.comparison import save_json, save_picture
     from poeem.evaluation.faiss_rival import require_faiss
     from poeem.training.display import Bar
-    from poeem.training.run import prepare
+    from poeem.training.prepared import prepare
 
     require_faiss()  # before minutes of training, not after
     start = time.perf_counter()
-    config = demo_config(epochs, path)
+    config = anchored(demo_config(epochs, path))
     folder = out or Path("runs") / Path(config.data.path).stem
     console = remarks()
-    console.print(f"reading {config.data.path}")
     prepared = prepare(config)
     console.print(data_line(prepared))
     result = Demo(config, prepared, folder, Bar, console.print).run(overwrite=overwrite)
     result.seconds["all"] = time.perf_counter() - start
     facts = {"data": config.data.path, "config": config.to_dict(), "seconds": result.seconds}
     save_json(result.rows, facts, folder / "comparison.json")
-    title = f"{config.data.path}: index learned with the model, or built afterwards"
+    title = f"{folder.name}: index learned with the model, or built afterwards"
     save_picture(result.rows, title, folder / "comparison.png")
     if json:
         print_json({"out": str(folder), **facts, "rows": [vars(row) for row in result.rows]})
@@ -88,14 +88,15 @@ def _show(result: DemoResult, prepared: Prepared, folder: Path) -> None:
         f"\nDone in {result.seconds['all']:.0f} s. In {folder}: items.poeem (the index), "
         "comparison.png, comparison.json.\nTry:"
     )
-    for command in (
-        f"poeem search {index} --like {item}",
-        f"poeem search {index} --model {folder} --user {user}",
-        f"poeem search {index} --model {folder} --history {item}",
-        f"poeem inspect {index}",
-        f"poeem evaluate {folder}",
+    for words in (
+        ("search", index, "--like", item),
+        ("search", index, "--model", folder, "--user", user),
+        ("search", index, "--model", folder, "--history", item),
+        ("inspect", index),
+        ("evaluate", folder),
     ):
-        console.print(f"  {command}", soft_wrap=True)
+        command = shlex.join(["poeem", *map(str, words)])
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 def _example(prepared: Prepared, folder: Path) -> tuple[Any, Any, Any]:

@@ -23,9 +23,9 @@ from poeem.evaluation.faiss_rival import RIVALS, FaissRival, build_rival
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.training.folder import RunFolder
 from poeem.training.loop import evaluate_state
+from poeem.training.prepared import Prepared
 from poeem.training.run import (
     MakeDisplay,
-    Prepared,
     build_run,
     evaluate_run,
     new_state,
@@ -130,7 +130,7 @@ class Demo:
                 f"out: {self.folder} holds a run that is no demo's; name another folder or give "
                 "--overwrite"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        RunFolder(self.folder).make()
         mark.touch()
 
     def _train_all(self) -> TrainingState:

@@ -42,7 +42,8 @@ def evaluate(
     through the index file. The last two are to be the same, unless --num-probes leaves lists out.
     """
     from poeem.training.folder import RunFolder
-    from poeem.training.run import evaluate_run, prepare
+    from poeem.training.prepared import prepare
+    from poeem.training.run import evaluate_run
 
     config = given.config(RunFolder(run).read_config())
     with counting("reading") as progress:

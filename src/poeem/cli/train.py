@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,12 @@ from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, counting, print_json, remarks
 from poeem.config import Config
 from poeem.config_file import config_toml
+from poeem.data.sources import BUNDLED
 from poeem.errors import ConfigError
 
 if TYPE_CHECKING:
     from poeem.quantize.health import ScalarWriter
-    from poeem.training.run import Prepared
+    from poeem.training.prepared import Prepared
 
 EXAMPLES = """
 poeem train purchases.csv --user-column customer --item-column product --out runs/shop
@@ -70,7 +72,7 @@ def train(
         return
     if out is None:
         raise ConfigError("--out: missing, wanted a folder for the run, e.g. --out runs/first")
-    figures = _train_and_build(config, out, resume, overwrite, tensorboard)
+    figures = _train_and_build(anchored(config), out, resume, overwrite, tensorboard)
     if json:
         print_json({"run": str(out), "index": str(out / "items.poeem"), **figures})
         return
@@ -79,6 +81,15 @@ def train(
         f"{index['num_items']:,} items in {out / 'items.poeem'}, "
         f"{index['code_bytes_per_item']} bytes of code each"
     )
+
+
+def anchored(config: Config) -> Config:
+    """Return settings that name the same table from any working directory."""
+    path = Path(config.data.path).expanduser()
+    if config.data.path in BUNDLED or not path.exists():
+        return config
+    data = dataclasses.replace(config.data, path=str(path.resolve()))
+    return dataclasses.replace(config, data=data)
 
 
 def _with_path(given: Given, path: str) -> dict[str, Any]:
@@ -99,7 +110,8 @@ def _train_and_build(
 ) -> dict[str, Any]:
     from poeem.cli.evaluate import show_evaluation
     from poeem.training.display import Bar
-    from poeem.training.run import build_run, check_start, evaluate_run, prepare, train_run
+    from poeem.training.prepared import prepare
+    from poeem.training.run import build_run, check_start, evaluate_run, train_run
 
     check_start(config, out, resume=resume, overwrite=overwrite)
     with counting("reading") as progress:

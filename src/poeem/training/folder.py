@@ -13,7 +13,7 @@ import numpy as np
 
 from poeem.config import Config
 from poeem.config_file import read_toml, write_config
-from poeem.errors import CheckpointError, ConfigError, IdError
+from poeem.errors import CheckpointError, ConfigError, IdError, SaveError
 from poeem.evaluation.metrics import Grouped
 from poeem.files import atomic_write
 from poeem.types import Array, IntArray
@@ -84,9 +84,24 @@ class RunFolder:
                 f"resume: {self.path} was begun with other settings: {'; '.join(differing)}"
             )
 
+    def make(self) -> None:
+        """Make the folder if it is missing.
+
+        Raises:
+            SaveError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SaveError(f"out: {self.path} cannot be a folder: {error}") from error
+
     def clear(self, config: Config, catalogue: Catalogue) -> None:
-        """Begin a run here: forget an earlier one, write settings and ids."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Begin a run here: forget an earlier one, write settings and ids.
+
+        Raises:
+            SaveError: the system refused.
+        """
+        self.make()
         for path in (self.checkpoint, self.index):
             path.unlink(missing_ok=True)
         catalogue.save(self.ids)
