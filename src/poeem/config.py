@@ -145,6 +145,9 @@ class TrainConfig(_Checked):
     codebook_learning_rate: float = setting(3e-3, "Adam's step size for the layer", low=0)
     rotation_learning_rate: float = setting(1e-3, "largest Givens angle per step, radians", low=0)
     decay_epochs: int = setting(3, "last epochs in which the step sizes go to 0", low=0)
+    coarse_weight: float = setting(
+        1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0
+    )
     logq_correction: bool = setting(True, "subtract each negative's log popularity")
     seed: int = setting(0, "seed of weights and data order", low=0, high=2**63 - 1)
     eval_every: int = setting(2, "epochs between evaluations; 0 = only at the end", low=0)

@@ -71,21 +71,7 @@ def train(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
                 state.set_rates(rate_factor(config, state.epoch + state.batch / num_batches))
-                asking = pairs.histories.of(users, without=items).to(state.device)
-                users, items = users.to(state.device), items.to(state.device)
-                queries, vectors = model.encode_queries(asking), model.encode_items(items)
-                extra: Tensor | float = 0.0
-                if layer is not None:
-                    out = layer(vectors)
-                    vectors, extra = out.vectors, out.loss
-                retrieval = in_batch_softmax(
-                    queries,
-                    vectors,
-                    temperature=state.config.model.temperature,
-                    user_ids=users,
-                    item_ids=items,
-                    log_q=log_q[items],
-                )
+                retrieval, extra = batch_losses(state, pairs, users, items, log_q)
                 state.zero_grad()
                 (retrieval + extra).backward()
                 state.optimize()
@@ -108,6 +94,39 @@ def train(
                 display.message(_line(state.epoch, figures))
                 _write(writer, figures, state)
     return state
+
+
+def batch_losses(
+    state: TrainingState, pairs: TrainingPairs, users: Tensor, items: Tensor, log_q: Tensor
+) -> tuple[Tensor, Tensor | float]:
+    """Return the retrieval loss of a batch, and what the index layer adds to it.
+
+    Args:
+        users, items: int64 [n], the pairs of the batch.
+        log_q: float32 [num_items], log popularity, or zeros; on the state's device.
+    """
+    config, model, layer = state.config, state.model, state.layer
+    temperature = config.model.temperature
+    asking = pairs.histories.of(users, without=items).to(state.device)
+    users, items = users.to(state.device), items.to(state.device)
+    queries, vectors = model.encode_queries(asking), model.encode_items(items)
+    extra: Tensor | float = 0.0
+    if layer is not None:
+        out = layer(vectors)
+        vectors, extra = out.vectors, out.loss
+        if out.coarse_vectors is not None and config.train.coarse_weight:
+            extra = extra + config.train.coarse_weight * in_batch_softmax(
+                queries, out.coarse_vectors, temperature=temperature, item_ids=out.lists
+            )
+    retrieval = in_batch_softmax(
+        queries,
+        vectors,
+        temperature=temperature,
+        user_ids=users,
+        item_ids=items,
+        log_q=log_q[items],
+    )
+    return retrieval, extra
 
 
 def rate_factor(config: TrainConfig, epoch: float) -> float:
