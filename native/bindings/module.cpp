@@ -12,6 +12,7 @@
 #include <string>
 #include <tuple>
 #include <variant>
+#include <vector>
 
 #include "poeem/error.h"
 #include "poeem/kernel.h"
@@ -29,7 +30,7 @@ using poeem::ErrorCode;
 
 template <class T, std::size_t N>
 using Input = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-using Codes = std::variant<Input<std::uint8_t, 2>, Input<std::uint16_t, 2>>;
+using Codes = std::variant<Input<std::uint8_t, 3>, Input<std::uint16_t, 3>>;
 using Ids = std::variant<Input<std::uint32_t, 1>, Input<std::int64_t, 1>>;
 template <class T, std::size_t N>
 using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
@@ -59,10 +60,11 @@ Output<T, N> new_array(std::initializer_list<std::size_t> shape) {
   return Output<T, N>(pointer, shape, owner);
 }
 
-// An index's arrays, borrowed: the references keep them alive, nothing is copied.
+// An index's arrays, borrowed: the references keep them alive, no array of items is copied.
 class Arrays {
  public:
-  Arrays(const std::string& metric, int code_bits, Codes codes, Input<float, 3> codebooks,
+  Arrays(const std::string& metric, std::int64_t num_items, int code_bits, Codes codes,
+         Input<float, 3> codebooks,
          std::optional<Input<float, 2>> rotation, std::optional<Input<float, 2>> centroids,
          std::optional<Input<float, 1>> list_norms,
          std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<Ids> ids,
@@ -70,22 +72,24 @@ class Arrays {
       : codes_(codes), codebooks_(codebooks), rotation_(rotation), centroids_(centroids),
         list_norms_(list_norms), list_offsets_(list_offsets), ids_(ids), norms_(norms) {
     view_.metric = metric_of(metric);
+    require(num_items >= 0, "num_items: negative");
+    view_.num_items = num_items;
     set_codes(code_bits);
     set_rotation_and_lists();
     set_items();
+    transpose_parts();
   }
 
   const poeem::IndexView& view() const { return view_; }
 
  private:
   void set_codes(int code_bits) {
-    const auto [rows, columns, element_bytes, data] = std::visit(
+    const auto [blocks, columns, items, element_bytes, data] = std::visit(
         [](const auto& codes) {
-          return std::tuple<std::size_t, std::size_t, std::int64_t, const void*>(
-              codes.shape(0), codes.shape(1), codes.itemsize(), codes.data());
+          return std::tuple<std::size_t, std::size_t, std::size_t, std::int64_t, const void*>(
+              codes.shape(0), codes.shape(1), codes.shape(2), codes.itemsize(), codes.data());
         },
         codes_);
-    view_.num_items = static_cast<std::int64_t>(rows);
     view_.num_subspaces = static_cast<std::int64_t>(codebooks_.shape(0));
     view_.num_codewords = static_cast<std::int64_t>(codebooks_.shape(1));
     view_.sub_dim = static_cast<std::int64_t>(codebooks_.shape(2));
@@ -96,8 +100,10 @@ class Arrays {
     require(view_.num_codewords <= limit, "codebooks: more codewords than code_bits can tell apart");
     view_.width = static_cast<poeem::CodeWidth>(code_bits);
     require(element_bytes == (code_bits == 16 ? 2 : 1), "codes: uint16 goes with 16 bits only");
-    require(static_cast<std::int64_t>(columns) * element_bytes == view_.row_bytes(),
-            "codes: rows of the wrong width");
+    require(static_cast<std::int64_t>(blocks) == view_.num_blocks() &&
+                static_cast<std::int64_t>(columns) == view_.columns() &&
+                static_cast<std::int64_t>(items) == poeem::kBlockItems,
+            "codes: not [num_blocks, columns, 64]");
     view_.codes = data;
     view_.codebooks = codebooks_.data();
   }
@@ -140,6 +146,29 @@ class Arrays {
     }
   }
 
+  // Small parts are kept with the other axis last too, which tables are built from several times faster.
+  void transpose_parts() {
+    const auto narrow = view_.width != poeem::CodeWidth::kWord;  // wide codebooks are not small
+    if (narrow)
+      view_.codebooks_t = transposed(codebooks_t_, view_.codebooks, view_.num_subspaces,
+                                     view_.num_codewords, view_.sub_dim);
+    if (rotation_)
+      view_.rotation_t = transposed(rotation_t_, view_.rotation, 1, view_.dim, view_.dim);
+    if (centroids_)
+      view_.centroids_t = transposed(centroids_t_, view_.centroids, 1, view_.num_lists, view_.dim);
+  }
+
+  static const float* transposed(std::vector<float>& to, const float* from, std::int64_t count,
+                                 std::int64_t rows, std::int64_t columns) {
+    to.resize(static_cast<std::size_t>(count * rows * columns));
+    float* out = to.data();
+    for (; count > 0; --count, from += rows * columns)
+      for (std::int64_t c = 0; c < columns; ++c)
+        for (std::int64_t r = 0; r < rows; ++r) *out++ = from[r * columns + c];
+    return to.data();
+  }
+
+  std::vector<float> rotation_t_, codebooks_t_, centroids_t_;
   Codes codes_;
   Input<float, 3> codebooks_;
   std::optional<Input<float, 2>> rotation_;
@@ -240,14 +269,15 @@ void translate_error(const std::exception_ptr& pointer, void*) {
 NB_MODULE(_native, m) {
   m.doc() = "The search engine. Use poeem.Index, which checks what it passes on.";
   nb::register_exception_translator(translate_error);
+  m.attr("BLOCK_ITEMS") = poeem::kBlockItems;
   m.attr("KERNEL_VARIABLE") = "POEEM_KERNEL";  // the environment variable that forces a kernel
 
-  nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: nothing is copied.")
-      .def(nb::init<const std::string&, int, Codes, Input<float, 3>,
+  nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: none of items is copied.")
+      .def(nb::init<const std::string&, std::int64_t, int, Codes, Input<float, 3>,
                     std::optional<Input<float, 2>>, std::optional<Input<float, 2>>,
                     std::optional<Input<float, 1>>, std::optional<Input<std::int64_t, 1>>,
                     std::optional<Ids>, std::optional<Input<float, 1>>>(),
-           nb::kw_only(), "metric"_a, "code_bits"_a, "codes"_a.noconvert(),
+           nb::kw_only(), "metric"_a, "num_items"_a, "code_bits"_a, "codes"_a.noconvert(),
            "codebooks"_a.noconvert(), "rotation"_a.noconvert().none() = nb::none(),
            "centroids"_a.noconvert().none() = nb::none(),
            "list_norms"_a.noconvert().none() = nb::none(),

@@ -6,19 +6,10 @@
 namespace poeem {
 namespace {
 
-std::int64_t code_at(const IndexView& index, std::int64_t item, std::int64_t m) {
-  const auto* row = static_cast<const std::uint8_t*>(index.codes) + item * index.row_bytes();
-  switch (index.width) {
-    case CodeWidth::kFourBit: return (row[m / 2] >> (m % 2 * 4)) & 15;
-    case CodeWidth::kByte: return row[m];
-    default: return reinterpret_cast<const std::uint16_t*>(row)[m];
-  }
-}
-
 double square_of_item(const IndexView& index, std::int64_t item, const float* centroid) {
   double square = 0.0;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
-    const std::int64_t code = code_at(index, item, m);
+    const std::int64_t code = index.code_at(item, m);
     const float* codeword = index.codebooks + (m * index.num_codewords + code) * index.sub_dim;
     for (std::int64_t j = 0; j < index.sub_dim; ++j) {
       double value = codeword[j];

@@ -7,7 +7,7 @@
 #include <limits>
 #include <numeric>
 
-#include "poeem/kernel.h"
+#include "scoring.h"
 
 namespace poeem {
 namespace {
@@ -38,6 +38,39 @@ void reduce_rows(const float* matrix, std::int64_t num_rows, std::int64_t width,
     float sum = 0.0F;
     for (std::int64_t j = 0; j < width; ++j) sum = Term::step(sum, vector[j], matrix[j]);
     out[r] = sum;
+  }
+}
+
+// The same sums where the matrix is also there with its rows side by side, [width, num_rows]: each row's own additions
+// run in the same order, many rows at a time.
+template <class Term>
+void reduce_columns(const float* matrix_t, std::int64_t num_rows, std::int64_t width,
+                    const float* vector, float* __restrict out) {
+  std::fill(out, out + num_rows, 0.0F);
+  std::int64_t j = 0;
+  for (; j + 4 <= width; j += 4, matrix_t += 4 * num_rows) {
+    const float* a = matrix_t;
+    const float* b = a + num_rows;
+    const float* c = b + num_rows;
+    const float* d = c + num_rows;
+    for (std::int64_t r = 0; r < num_rows; ++r) {
+      float sum = Term::step(out[r], vector[j], a[r]);
+      sum = Term::step(sum, vector[j + 1], b[r]);
+      sum = Term::step(sum, vector[j + 2], c[r]);
+      out[r] = Term::step(sum, vector[j + 3], d[r]);
+    }
+  }
+  for (; j < width; ++j, matrix_t += num_rows)
+    for (std::int64_t r = 0; r < num_rows; ++r) out[r] = Term::step(out[r], vector[j], matrix_t[r]);
+}
+
+template <class Term>
+void reduce(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
+            const float* vector, float* out) {
+  if (matrix_t != nullptr) {
+    reduce_columns<Term>(matrix_t, num_rows, width, vector, out);
+  } else {
+    reduce_rows<Term>(matrix, num_rows, width, vector, out);
   }
 }
 
@@ -75,7 +108,8 @@ void QueryPlan::rotate(const float* query) {
   if (index_.rotation == nullptr) {
     std::copy(query, query + index_.dim, rotated_.begin());
   } else {
-    reduce_rows<Product>(index_.rotation, index_.dim, index_.dim, query, rotated_.data());
+    reduce<Product>(index_.rotation, index_.rotation_t, index_.dim, index_.dim, query,
+                    rotated_.data());
   }
 }
 
@@ -83,14 +117,16 @@ void QueryPlan::build_table() {
   const std::int64_t stride = table_stride(index_);
   const bool l2 = index_.metric == Metric::kL2;
   for (std::int64_t m = 0; m < index_.num_subspaces; ++m) {
-    const float* codewords = index_.codebooks + m * index_.num_codewords * index_.sub_dim;
+    const std::int64_t start = m * index_.num_codewords * index_.sub_dim;
+    const float* words = index_.codebooks + start;
+    const float* words_t = index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start;
     const float* part = rotated_.data() + m * index_.sub_dim;
     float* row = table_.data() + m * stride;
     if (l2 && index_.num_lists == 0) {
-      reduce_rows<MinusSquare>(codewords, index_.num_codewords, index_.sub_dim, part, row);
+      reduce<MinusSquare>(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
       continue;
     }
-    reduce_rows<Product>(codewords, index_.num_codewords, index_.sub_dim, part, row);
+    reduce<Product>(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
     if (l2) {
       for (std::int64_t k = 0; k < index_.num_codewords; ++k) row[k] *= 2.0F;
     }
@@ -98,8 +134,8 @@ void QueryPlan::build_table() {
 }
 
 void QueryPlan::compute_biases() {
-  reduce_rows<Product>(index_.centroids, index_.num_lists, index_.dim, rotated_.data(),
-                       biases_.data());
+  reduce<Product>(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim,
+                  rotated_.data(), biases_.data());
   if (index_.metric != Metric::kL2) return;
   float square = 0.0F;
   for (float value : rotated_) square += value * value;

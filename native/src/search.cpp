@@ -8,7 +8,7 @@
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/top_k.h"
-#include "query.h"
+#include "row_scan.h"
 
 namespace poeem {
 namespace {
@@ -27,85 +27,161 @@ void check(const IndexView& index, const SearchRequest& request) {
   if (!good) throw Error(ErrorCode::kCorrupt, "list_offsets: do not rise from 0 to num_items");
 }
 
-// Answers queries one at a time; each thread has its own.
+// How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
+// are fewer queries than threads, parts of the catalogue.
+struct Plan {
+  Plan(const IndexView& index, const SearchRequest& request)
+      : capacity(std::min(request.k, std::max<std::int64_t>(index.num_items, 1))),
+        num_probes(request.num_probes == 0 ? index.num_lists
+                                           : std::min(request.num_probes, index.num_lists)),
+        chunk_items(std::max<std::int64_t>(kChunkBytes / index.block_bytes(), 1) * kBlockItems) {
+    const std::int64_t threads = request.num_threads;
+    const std::int64_t queries = std::max<std::int64_t>(request.num_queries, 1);
+    num_rows = std::clamp<std::int64_t>(kTableBytes / (index.columns() * 256), 1, kMaxRows);
+    num_rows = std::min(num_rows, queries * request.num_heads);
+    const std::int64_t wanted = std::max<std::int64_t>(num_rows / request.num_heads, 1);
+    std::int64_t groups = (queries + wanted - 1) / wanted;
+    if (queries >= threads) groups = std::min((groups + threads - 1) / threads * threads, queries);
+    if (queries < threads) groups = queries;
+    group_queries = (queries + groups - 1) / groups;
+    num_groups = (queries + group_queries - 1) / group_queries;
+    if (queries >= threads) return;
+    const std::int64_t probed = index.num_lists == 0 ? 1 : num_probes;
+    const std::int64_t lists = index.num_lists == 0 ? 1 : index.num_lists;
+    const std::int64_t bytes = index.num_blocks() * index.block_bytes() / lists * probed;
+    num_parts = std::min((threads + queries - 1) / queries, bytes / kPartBytes);
+    if (index.num_lists > 0) num_parts = std::min(num_parts, num_probes);
+    num_parts = std::max<std::int64_t>(num_parts, 1);
+  }
+
+  static constexpr std::int64_t kChunkBytes = 128 << 10;  // codes that stay in the second-level cache
+  static constexpr std::int64_t kTableBytes = 192 << 10;  // and bounds beside them
+  static constexpr std::int64_t kMaxRows = 64;
+  static constexpr std::int64_t kPartBytes = 1 << 20;     // codes that pay for starting a thread
+
+  std::int64_t capacity, num_probes, chunk_items;
+  std::int64_t num_rows = 1;       // query vectors scanned together
+  std::int64_t group_queries = 1;  // queries of one task
+  std::int64_t num_groups = 1;
+  std::int64_t num_parts = 1;      // parts of the catalogue, a task each
+};
+
+// Answers groups of queries; each thread has its own.
 class Worker {
  public:
-  Worker(const IndexView& index, const SearchRequest& request, const Kernel& kernel)
-      : index_(index), request_(request), kernel_(kernel), plan_(index),
-        capacity_(std::min(request.k, std::max<std::int64_t>(index.num_items, 1))),
-        num_probes_(request.num_probes == 0 ? index.num_lists
-                                            : std::min(request.num_probes, index.num_lists)) {}
+  Worker(const IndexView& index, const SearchRequest& request, const Kernel& kernel,
+         const Plan& plan)
+      : index_(index), request_(request), plan_(plan) {
+    rows_.reserve(static_cast<std::size_t>(plan.num_rows));
+    for (std::int64_t i = 0; i < plan.num_rows; ++i)
+      rows_.emplace_back(index, kernel, plan.capacity);
+  }
 
-  void answer(std::int64_t query, std::int64_t* ids, float* scores) {
-    const float* vectors = request_.queries + query * request_.num_heads * index_.dim;
-    if (request_.num_heads == 1) {
-      write(scan_items(vectors), ids, scores);
-      return;
+  // Find the best of one part of the items for query vectors [begin, end), then take(vector, candidates).
+  template <class Take>
+  void answer(std::int64_t begin, std::int64_t end, std::int64_t part, const Take& take) {
+    for (; begin < end; begin += plan_.num_rows) {
+      const std::int64_t count = std::min(plan_.num_rows, end - begin);
+      for (std::int64_t i = 0; i < count; ++i)
+        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_probes);
+      if (index_.num_lists == 0) {
+        scan_all(count, part);
+      } else {
+        for (std::int64_t i = 0; i < count; ++i) scan_lists(row(i), part);
+      }
+      for (std::int64_t i = 0; i < count; ++i) take(begin + i, row(i).sorted());
     }
-    merged_.clear();
-    for (std::int64_t head = 0; head < request_.num_heads; ++head) {
-      const std::vector<Candidate>& found = scan_items(vectors + head * index_.dim);
-      merged_.insert(merged_.end(), found.begin(), found.end());
-    }
-    keep_best_of_each_id();
-    write(merged_, ids, scores);
   }
 
  private:
-  const std::vector<Candidate>& scan_items(const float* vector) {
-    plan_.prepare(vector, num_probes_);
-    best_.reset(capacity_);
-    if (index_.num_lists == 0) {
-      kernel_.scan(index_, 0, index_.num_items, plan_.table(), 0.0F, best_);
-    }
-    for (std::int64_t list : plan_.probes()) {
-      kernel_.scan(index_, index_.list_offsets[list], index_.list_offsets[list + 1], plan_.table(),
-                   plan_.bias(list), best_);
-    }
-    return best_.sorted();
+  RowScan& row(std::int64_t i) { return rows_[static_cast<std::size_t>(i)]; }
+
+  // Every chunk of codes serves all rows before the next is touched.
+  void scan_all(std::int64_t num_rows, std::int64_t part) {
+    const std::int64_t blocks = index_.num_blocks();
+    const std::int64_t begin = blocks * part / plan_.num_parts * kBlockItems;
+    const std::int64_t end =
+        std::min(blocks * (part + 1) / plan_.num_parts * kBlockItems, index_.num_items);
+    const std::int64_t step = num_rows == 1 ? index_.num_items : plan_.chunk_items;
+    for (std::int64_t first = begin; first < end; first += step)
+      for (std::int64_t i = 0; i < num_rows; ++i)
+        row(i).scan(first, std::min(first + step, end), 0.0F);
   }
 
-  // The k best of the maximum over heads are all among the k best of some head.
-  void keep_best_of_each_id() {
-    // Stable: of equal scores (0 and -0 are equal) the first head's stays.
-    std::stable_sort(merged_.begin(), merged_.end(), [](const Candidate& a, const Candidate& b) {
-      return a.id < b.id || (a.id == b.id && a.score > b.score);
-    });
-    const auto same = [](const Candidate& a, const Candidate& b) { return a.id == b.id; };
-    merged_.erase(std::unique(merged_.begin(), merged_.end(), same), merged_.end());
-    std::sort(merged_.begin(), merged_.end(), better);
-  }
-
-  void write(const std::vector<Candidate>& found, std::int64_t* ids, float* scores) const {
-    const auto count = std::min(request_.k, static_cast<std::int64_t>(found.size()));
-    for (std::int64_t i = 0; i < count; ++i) {
-      ids[i] = found[static_cast<std::size_t>(i)].id;
-      scores[i] = found[static_cast<std::size_t>(i)].score;
+  void scan_lists(RowScan& scan, std::int64_t part) {
+    const std::vector<std::int64_t>& probes = scan.plan().probes();
+    for (std::size_t i = static_cast<std::size_t>(part); i < probes.size();
+         i += static_cast<std::size_t>(plan_.num_parts)) {
+      const std::int64_t list = probes[i];
+      scan.scan(index_.list_offsets[list], index_.list_offsets[list + 1], scan.plan().bias(list));
     }
-    std::fill(ids + count, ids + request_.k, std::int64_t{-1});
-    std::fill(scores + count, scores + request_.k, -std::numeric_limits<float>::infinity());
   }
 
   const IndexView& index_;
   const SearchRequest& request_;
-  const Kernel& kernel_;
-  QueryPlan plan_;
-  TopK best_;
-  std::vector<Candidate> merged_;
-  std::int64_t capacity_;
-  std::int64_t num_probes_;
+  const Plan& plan_;
+  std::vector<RowScan> rows_;
 };
+
+// The k best of the maximum over heads are all among the k best of some head.
+void keep_best_of_each_id(std::vector<Candidate>& merged) {
+  // Stable: of equal scores (0 and -0 are equal) the first head's stays.
+  std::stable_sort(merged.begin(), merged.end(), [](const Candidate& a, const Candidate& b) {
+    return a.id < b.id || (a.id == b.id && a.score > b.score);
+  });
+  const auto same = [](const Candidate& a, const Candidate& b) { return a.id == b.id; };
+  merged.erase(std::unique(merged.begin(), merged.end(), same), merged.end());
+}
+
+void write(const std::vector<Candidate>& found, std::int64_t k, std::int64_t* ids, float* scores) {
+  const auto count = std::min(k, static_cast<std::int64_t>(found.size()));
+  for (std::int64_t i = 0; i < count; ++i) {
+    ids[i] = found[static_cast<std::size_t>(i)].id;
+    scores[i] = found[static_cast<std::size_t>(i)].score;
+  }
+  std::fill(ids + count, ids + k, std::int64_t{-1});
+  std::fill(scores + count, scores + k, -std::numeric_limits<float>::infinity());
+}
 
 }  // namespace
 
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores) {
   check(index, request);
   const Kernel& kernel = choose_kernel(request.kernel);
-  run_tasks(request.num_queries, request.num_threads, [&](TaskCounter& tasks) {
-    Worker worker(index, request, kernel);
-    for (std::int64_t query = tasks.next(); query < request.num_queries; query = tasks.next())
-      worker.answer(query, ids + query * request.k, scores + query * request.k);
+  const Plan plan(index, request);
+  const std::int64_t heads = request.num_heads, parts = plan.num_parts, k = request.k;
+  // What heads and parts found, where there are several: [num_queries, num_parts].
+  const bool merges = heads > 1 || parts > 1;
+  std::vector<std::vector<Candidate>> found(
+      merges ? static_cast<std::size_t>(request.num_queries * parts) : 0);
+
+  const std::int64_t num_tasks = plan.num_groups * parts;
+  run_tasks(num_tasks, request.num_threads, [&](TaskCounter& tasks) {
+    Worker worker(index, request, kernel, plan);
+    for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next()) {
+      const std::int64_t part = task % parts;
+      const std::int64_t begin = task / parts * plan.group_queries;
+      const std::int64_t end = std::min(begin + plan.group_queries, request.num_queries);
+      worker.answer(begin * heads, end * heads, part,
+                    [&](std::int64_t row, const std::vector<Candidate>& best) {
+        const std::int64_t query = row / heads;
+        if (!merges) return write(best, k, ids + query * k, scores + query * k);
+        std::vector<Candidate>& all = found[static_cast<std::size_t>(query * parts + part)];
+        all.insert(all.end(), best.begin(), best.end());
+        if (heads > 1 && row % heads == heads - 1) keep_best_of_each_id(all);
+      });
+    }
   });
+  if (!merges) return;
+  for (std::int64_t query = 0; query < request.num_queries; ++query) {
+    std::vector<Candidate>& all = found[static_cast<std::size_t>(query * parts)];
+    for (std::int64_t part = 1; part < parts; ++part) {
+      const auto& more = found[static_cast<std::size_t>(query * parts + part)];
+      all.insert(all.end(), more.begin(), more.end());
+    }
+    std::sort(all.begin(), all.end(), better);
+    write(all, k, ids + query * k, scores + query * k);
+  }
 }
 
 }  // namespace poeem

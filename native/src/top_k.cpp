@@ -7,26 +7,23 @@ namespace poeem {
 
 void TopK::reset(std::int64_t capacity) {
   capacity_ = static_cast<std::size_t>(capacity);
+  limit_ = 2 * capacity_ + 64;
   threshold_ = -std::numeric_limits<float>::infinity();
-  heap_.clear();
+  buffer_.clear();
 }
 
-void TopK::offer(Candidate candidate) {
-  // With better() as "less", the top of the standard heap is the worst candidate.
-  if (heap_.size() < capacity_) {
-    heap_.push_back(candidate);
-    std::push_heap(heap_.begin(), heap_.end(), better);
-  } else if (better(candidate, heap_.front())) {
-    std::pop_heap(heap_.begin(), heap_.end(), better);
-    heap_.back() = candidate;
-    std::push_heap(heap_.begin(), heap_.end(), better);
-  }
-  if (heap_.size() == capacity_) threshold_ = heap_.front().score;
+void TopK::tighten() {
+  if (buffer_.size() < capacity_) return;
+  const auto last = buffer_.begin() + static_cast<std::ptrdiff_t>(capacity_) - 1;
+  std::nth_element(buffer_.begin(), last, buffer_.end(), better);
+  threshold_ = last->score;
+  buffer_.resize(capacity_);
 }
 
 const std::vector<Candidate>& TopK::sorted() {
-  std::sort(heap_.begin(), heap_.end(), better);
-  return heap_;
+  tighten();
+  std::sort(buffer_.begin(), buffer_.end(), better);
+  return buffer_;
 }
 
 }  // namespace poeem

@@ -274,22 +274,23 @@ def test_another_format_in_the_same_wrapping(tmp_path):
         (entry("codes", dtype="F64"), "entry cannot be read"),
         (entry("codes", dtype=["U8"]), "entry cannot be read"),
         (entry("codes", dtype="U16"), "bytes for a tensor"),
-        (entry("codes", shape=[80]), r"codes: got U8 \[80\]"),
-        (entry("codes", shape=[-40, -2]), "2 offsets"),
-        (entry("codes", shape=[40.0, 2]), "2 offsets"),
-        (entry("codes", shape=[True, 80]), "2 offsets"),
-        (entry("codes", shape=[1, 1, 40, 2]), "up to 3"),
+        (entry("codes", shape=[128]), r"codes: got U8 \[128\]"),
+        (entry("codes", shape=[-64, -2]), "2 offsets"),
+        (entry("codes", shape=[64.0, 2]), "2 offsets"),
+        (entry("codes", shape=[True, 128]), "2 offsets"),
+        (entry("codes", shape=[1, 1, 64, 2]), "up to 3"),
         (entry("codes", shape="ab"), "entry"),
         (entry("codes", shape=[2**63, 2**63]), "bytes for a tensor"),
-        (entry("codes", shape=[2**64 + 40, 2]), "bytes for a tensor"),
-        (entry("codes", data_offsets=[0, 80]), "overlap"),
-        (entry("codes", data_offsets=[10**6, 10**6 + 80]), "hole"),
-        (entry("codes", data_offsets=[-80, 0]), "2 offsets"),
+        (entry("codes", shape=[2**64 + 64, 2]), "bytes for a tensor"),
+        (entry("codes", data_offsets=[64, 192]), "overlap|hole"),
+        (entry("codes", data_offsets=[10**6, 10**6 + 128]), "hole"),
+        (entry("codes", data_offsets=[-128, 0]), "2 offsets"),
         (entry("codes", data_offsets=[0]), "entry cannot be read"),
         (entry("codes", more=1), "2 offsets"),
         (entry("codes", shape=[10**4000] * 1000), "up to 3"),
-        (tensor("codes", (5, 0), 0xAF), "codes: some are not below 10"),
-        (tensor("codes", (5, 1), 0x10), "codes: some are not below 10"),
+        (tensor("codes", (0, 0, 5), 0xAF), "codes: some are not below 10"),
+        (tensor("codes", (0, 1, 5), 0x10), "codes: some are not below 10"),
+        (tensor("codes", (0, 0, 40), 0x01), "not 0 beyond the last item"),
         (tensor("codebooks", (2, 3, 1), np.nan), "codebooks: NaN"),
         (tensor("centroids", (2, 3), np.inf), "centroids: NaN"),
         (tensor("rotation", (2, 3), np.nan), "rotation: NaN"),
@@ -318,7 +319,7 @@ def test_an_id_that_says_no_item(tmp_path):
 
 def test_codes_of_16_bits_are_checked_even_unverified(tmp_path):
     _, path = saved(Shape(num_codewords=300), tmp_path)
-    craft(path, tensor("codes", (4, 1), 300))
+    craft(path, tensor("codes", (0, 1, 4), 300))
     with pytest.raises(CorruptIndexError, match="codes"):
         Index.open(path, verify=False)
 

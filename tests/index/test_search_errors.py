@@ -73,7 +73,7 @@ def test_bad_num_threads(num_threads):
 
 def test_unknown_kernel(monkeypatch):
     monkeypatch.setenv("POEEM_KERNEL", "abacus")
-    with pytest.raises(ConfigError, match="'abacus', wanted one of .*scalar"):
+    with pytest.raises(ConfigError, match=r"'abacus', wanted one of .*scalar"):
         INDEX.search(random_queries(6))
     with pytest.raises(ConfigError, match="abacus"):
         active_kernel()
@@ -88,15 +88,17 @@ def test_the_native_part_refuses_arrays_that_do_not_fit():
     with pytest.raises(ShapeError, match="codes"):
         _native.Arrays(
             metric="ip",
+            num_items=3,
             code_bits=8,
-            codes=np.zeros((3, 2), np.uint8),
+            codes=np.zeros((1, 2, 64), np.uint8),
             codebooks=np.zeros((1, 2, 2), np.float32),
         )
     with pytest.raises(ConfigError, match="metric"):
         _native.Arrays(
             metric="dot",
+            num_items=3,
             code_bits=8,
-            codes=np.zeros((3, 1), np.uint8),
+            codes=np.zeros((1, 1, 64), np.uint8),
             codebooks=np.zeros((1, 2, 2), np.float32),
         )
 
@@ -107,6 +109,7 @@ def test_the_native_part_refuses_offsets_that_lead_astray():
     offsets[1] = 10**9
     arrays = _native.Arrays(
         metric="ip",
+        num_items=contents.num_items,
         code_bits=contents.code_bits,
         codes=contents.codes,
         codebooks=contents.codebooks,

@@ -7,8 +7,12 @@ namespace poeem {
 
 enum class Metric { kInnerProduct, kL2, kCosine };
 
+// Codes are stored in blocks of so many items, transposed: the codes of one subspace lie side by side, ready for a
+// vector register. The last block is filled up with zeros. Blocks know nothing of lists: a list may start in the middle.
+constexpr std::int64_t kBlockItems = 64;
+
 enum class CodeWidth {
-  kFourBit = 4,  // two codes to a byte, low nibble first; rows of ceil(num_subspaces / 2) bytes; num_codewords <= 16
+  kFourBit = 4,  // two codes to a byte, low nibble first: ceil(num_subspaces / 2) columns; num_codewords <= 16
   kByte = 8,     // uint8, num_codewords <= 256
   kWord = 16     // uint16, num_codewords <= 65,536; every code must be < num_codewords
 };
@@ -29,16 +33,36 @@ struct IndexView {
   const float* centroids = nullptr;            // [num_lists, dim]
   const float* list_norms = nullptr;           // [num_lists], cosine: |v|, l2: |v|^2; null for ip
   const std::int64_t* list_offsets = nullptr;  // [num_lists + 1], from 0 to num_items
-  const void* codes = nullptr;                 // [num_items, row_bytes()]
+  const void* codes = nullptr;                 // [num_blocks(), columns(), kBlockItems]
   const std::uint32_t* ids32 = nullptr;        // [num_items]; at most one of ids32 and ids64,
   const std::int64_t* ids64 = nullptr;         // neither = ids are positions
   const float* norms = nullptr;                // [num_items], l2 with lists: |T(x)|^2, cosine: |T(x)|
 
-  std::int64_t row_bytes() const {
+  // The same numbers once more with the other axis last, so that a register holds neighbours; null where nobody made them.
+  const float* rotation_t = nullptr;           // [dim, dim]
+  const float* codebooks_t = nullptr;          // [num_subspaces, sub_dim, num_codewords]
+  const float* centroids_t = nullptr;          // [dim, num_lists]
+
+  std::int64_t num_blocks() const { return (num_items + kBlockItems - 1) / kBlockItems; }
+  std::int64_t columns() const {
+    return width == CodeWidth::kFourBit ? (num_subspaces + 1) / 2 : num_subspaces;
+  }
+  std::int64_t block_bytes() const {
+    return columns() * kBlockItems * (width == CodeWidth::kWord ? 2 : 1);
+  }
+  const std::uint8_t* block(std::int64_t number) const {
+    return static_cast<const std::uint8_t*>(codes) + number * block_bytes();
+  }
+
+  // The code of an item in subspace m.
+  std::int64_t code_at(std::int64_t position, std::int64_t m) const {
+    const std::uint8_t* from = block(position / kBlockItems);
+    const std::int64_t item = position % kBlockItems;
     switch (width) {
-      case CodeWidth::kFourBit: return (num_subspaces + 1) / 2;
-      case CodeWidth::kByte: return num_subspaces;
-      default: return 2 * num_subspaces;
+      case CodeWidth::kFourBit: return (from[m / 2 * kBlockItems + item] >> (m % 2 * 4)) & 15;
+      case CodeWidth::kByte: return from[m * kBlockItems + item];
+      default:
+        return reinterpret_cast<const std::uint16_t*>(from)[m * kBlockItems + item];
     }
   }
 

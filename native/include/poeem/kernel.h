@@ -1,39 +1,25 @@
-// Scan kernels: one function each, one file per instruction set under src/kernels/, chosen once per search.
+// Kernels: what depends on the instruction set, one file each under src/, chosen once per call.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "poeem/index_view.h"
-#include "poeem/top_k.h"
-
 namespace poeem {
 
-// Floats between table[m] and table[m + 1]. Tables of narrow codes are padded to the full range of
-// a code, so that no byte or nibble whatever can read beyond them.
-inline std::int64_t table_stride(const IndexView& index) {
-  switch (index.width) {
-    case CodeWidth::kFourBit: return 16;
-    case CodeWidth::kByte: return 256;
-    default: return index.num_codewords;
-  }
-}
-
-// Score the items at positions [begin, end) for one query and offer them to `best`:
-// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it.
-// table: [num_subspaces, table_stride(index)].
-using ScanFunction = void (*)(const IndexView& index, std::int64_t begin, std::int64_t end,
-                              const float* table, float bias, TopK& best);
-
+struct BoundTask;    // src/kernels/bounds.h
 struct NearestTile;  // src/nearest/tile.h
 
+// masks[b], bit i: whether item i of block b may reach the threshold.
+using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
+
 struct Kernel {
-  const char* name;          // what POEEM_KERNEL says
+  const char* name;            // what POEEM_KERNEL says
   const char* description;
-  const char* required_cpu;  // for people
-  bool (*supported)();       // whether this machine can run it
-  ScanFunction scan;
+  const char* required_cpu;    // for people
+  bool (*supported)();         // whether this machine can run it
+  BoundFunction bound_bytes;   // 8-bit codes; null: every item is scored in float
+  BoundFunction bound_nibbles; // 4-bit codes; null: likewise
   const NearestTile* nearest;
 };
 

@@ -14,7 +14,7 @@ struct SearchRequest {
   std::int64_t num_heads = 1;       // vectors of one user; an item's score is the maximum over them
   std::int64_t k = 0;               // >= 1
   std::int64_t num_probes = 0;      // lists visited by each query vector; 0 or more than there are = all
-  std::int64_t num_threads = 1;     // >= 1; never more than there are queries
+  std::int64_t num_threads = 1;     // >= 1; share queries, or the items where there are few queries
   std::string kernel;               // empty = the best this machine can run
 };
 

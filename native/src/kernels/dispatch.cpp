@@ -4,10 +4,13 @@
 namespace poeem {
 namespace {
 
+bool always() { return true; }
+
 #if defined(__x86_64__)
 // These ask the operating system too, whether it keeps the wide registers.
-bool has_avx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
+bool has_avx512_vbmi() { return has_avx512() && __builtin_cpu_supports("avx512vbmi"); }
 #endif
 
 }  // namespace
@@ -15,12 +18,15 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 const std::vector<Kernel>& all_kernels() {
   static const std::vector<Kernel> kernels = {
 #if defined(__x86_64__)
-      {"avx512", "64 points x 4 centers; scans as the scalar kernel", "AVX-512 F and BW",
-       has_avx512, kScalarKernel.scan, &kNearestAvx512},
-      {"avx2", "16 points x 4 centers; scans as the scalar kernel", "AVX2 and FMA", has_avx2,
-       kScalarKernel.scan, &kNearestAvx2},
+      {"avx512-vbmi", "byte permutes of 128 entries", "AVX-512 F, BW and VBMI", has_avx512_vbmi,
+       bound_bytes_avx512_vbmi, bound_nibbles_avx512, &kNearestAvx512},
+      {"avx512", "word permutes of 64 entries", "AVX-512 F and BW", has_avx512, bound_bytes_avx512,
+       bound_nibbles_avx512, &kNearestAvx512},
+      {"avx2", "byte shuffles of 16 entries", "AVX2 and FMA", has_avx2, bound_bytes_avx2,
+       bound_nibbles_avx2, &kNearestAvx2},
 #endif
-      kScalarKernel};
+      {"scalar", "portable C++, one table look-up per code", "any", always, nullptr, nullptr,
+       &kNearestScalar}};
   return kernels;
 }
 

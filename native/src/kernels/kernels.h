@@ -1,17 +1,23 @@
-// The kernels that exist; each is defined in the file of its name.
+// The kernels that exist, each in the file of its instruction set. They share nothing but plain pointers.
 #pragma once
 
 #include "../nearest/tile.h"
+#include "bounds.h"
 #include "poeem/kernel.h"
 
 namespace poeem {
 
-extern const Kernel kScalarKernel;
-
 extern const NearestTile kNearestScalar;
+
 #if defined(__x86_64__)
 extern const NearestTile kNearestAvx2;
 extern const NearestTile kNearestAvx512;
+
+void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
+void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
+void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
+void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
+void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 #endif
 
 }  // namespace poeem

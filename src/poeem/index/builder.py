@@ -140,6 +140,7 @@ def _assemble(
         ids = ids[order] if ids is not None else order
     contents = IndexContents(
         metric=metric,
+        num_items=num_items,
         codebooks=parts.codebooks,
         codes=pack(codes, code_bits_for(parts.num_codewords)),
         rotation=parts.rotation,

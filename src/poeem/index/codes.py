@@ -1,13 +1,18 @@
-"""How codes are stored: two to a byte, a byte each, or two bytes each."""
+"""How codes are stored: two to a byte, a byte each, or two bytes each, in transposed blocks."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
+from poeem._native import BLOCK_ITEMS
 from poeem.types import Array, FloatArray, IntArray
 
 MAX_CODEWORDS = 65_536
 CHUNK = 1 << 20  # rows looked at together where a whole temporary would cost memory
+CODES_ALIGNMENT = 64  # a vector register, a cache line: a load that crosses lines costs two
 
 
 def code_bits_for(num_codewords: int) -> int:
@@ -27,35 +32,86 @@ def packed_dtype(code_bits: int) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
     return np.dtype(np.uint16) if code_bits == 16 else np.dtype(np.uint8)
 
 
+def packed_shape(num_items: int, num_subspaces: int, code_bits: int) -> tuple[int, int, int]:
+    """Return [num_blocks, packed_columns, BLOCK_ITEMS]."""
+    num_blocks = -(-num_items // BLOCK_ITEMS)
+    return num_blocks, packed_columns(num_subspaces, code_bits), BLOCK_ITEMS
+
+
 def pack(codes: Array, code_bits: int) -> Array:
-    """Pack codes [n, num_subspaces] into a new [n, packed_columns]; low nibble first."""
+    """Pack codes [n, num_subspaces] into a new [num_blocks, packed_columns, BLOCK_ITEMS].
+
+    Item i is packed[i // BLOCK_ITEMS, :, i % BLOCK_ITEMS]; two 4-bit codes share a byte, the first
+    in the low nibble; what no item fills is 0.
+    """
+    num_items, num_subspaces = codes.shape
+    shape = packed_shape(num_items, num_subspaces, code_bits)
+    packed = _aligned_zeros(shape, packed_dtype(code_bits))
+    for start in range(0, num_items, CHUNK):
+        rows = _pack_rows(codes[start : start + CHUNK], code_bits)
+        whole = len(rows) // BLOCK_ITEMS * BLOCK_ITEMS
+        block = start // BLOCK_ITEMS
+        blocks = rows[:whole].reshape(-1, BLOCK_ITEMS, shape[1])  # [blocks, BLOCK_ITEMS, columns]
+        packed[block : block + len(blocks)] = blocks.transpose(0, 2, 1)
+        if whole < len(rows):
+            packed[block + len(blocks), :, : len(rows) - whole] = rows[whole:].T
+    return packed
+
+
+def _pack_rows(codes: Array, code_bits: int) -> Array:
+    """Return codes as [n, packed_columns] in their stored type."""
     if code_bits != 4:
-        return np.array(codes, dtype=packed_dtype(code_bits), order="C")
+        return codes.astype(packed_dtype(code_bits))
     low = codes[:, 0::2].astype(np.uint8)
     high = codes[:, 1::2].astype(np.uint8)
     low[:, : high.shape[1]] |= high << 4
-    return np.ascontiguousarray(low)
+    return low
 
 
-def unpack(packed: Array, num_subspaces: int, code_bits: int) -> Array:
-    """Return codes uint8|uint16 [n, num_subspaces]; a view where nothing was packed."""
+def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    num_bytes = math.prod(shape) * dtype.itemsize
+    room = np.zeros(num_bytes + CODES_ALIGNMENT, dtype=np.uint8)
+    start = -room.ctypes.data % CODES_ALIGNMENT
+    return room[start : start + num_bytes].view(dtype).reshape(shape)
+
+
+def unpack(packed: Array, num_items: int, num_subspaces: int, code_bits: int) -> Array:
+    """Return codes uint8|uint16 [num_items, num_subspaces], a copy."""
+    rows = packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])[:num_items]
+    return _unpack_rows(rows, num_subspaces, code_bits)
+
+
+def unpack_items(packed: Array, positions: IntArray, num_subspaces: int, code_bits: int) -> Array:
+    """Return the codes of the items at positions [n]: uint8|uint16 [n, num_subspaces], a copy."""
+    rows = packed[positions // BLOCK_ITEMS, :, positions % BLOCK_ITEMS]
+    return _unpack_rows(rows, num_subspaces, code_bits)
+
+
+def _unpack_rows(rows: Array, num_subspaces: int, code_bits: int) -> Array:
     if code_bits != 4:
-        return packed
-    both = np.stack([packed & 15, packed >> 4], axis=-1)  # [n, packed_columns, 2]
-    return both.reshape(len(packed), -1)[:, :num_subspaces]
+        return rows
+    both = np.stack([rows & 15, rows >> 4], axis=-1)  # [n, packed_columns, 2]
+    return both.reshape(len(rows), -1)[:, :num_subspaces]
 
 
-def in_range(packed: Array, num_subspaces: int, num_codewords: int, code_bits: int) -> bool:
-    """Return whether all codes are < num_codewords, and unused nibbles 0, without a large copy."""
-    if code_bits == 4:
-        for start in range(0, len(packed), CHUNK):
-            chunk = packed[start : start + CHUNK]
-            if int((chunk & 15).max()) >= num_codewords or int((chunk >> 4).max()) >= num_codewords:
-                return False
-            if num_subspaces % 2 == 1 and int(chunk[:, -1].max()) > 15:
-                return False
+def in_range(
+    packed: Array, num_items: int, num_subspaces: int, num_codewords: int, code_bits: int
+) -> bool:
+    """Return whether codes are < num_codewords and unused places 0, in little memory."""
+    spare = num_items % BLOCK_ITEMS
+    if spare and packed[-1, :, spare:].any():
+        return False
+    if code_bits != 4:
+        return num_codewords == 1 << code_bits or int(packed.max()) < num_codewords
+    if num_subspaces % 2 == 1 and int(packed[:, -1].max()) > 15:
+        return False
+    if num_codewords == 16:
         return True
-    return num_codewords == 1 << code_bits or int(packed.max()) < num_codewords
+    for start in range(0, len(packed), CHUNK // BLOCK_ITEMS):
+        chunk = packed[start : start + CHUNK // BLOCK_ITEMS]
+        if int((chunk & 15).max()) >= num_codewords or int((chunk >> 4).max()) >= num_codewords:
+            return False
+    return True
 
 
 def decode(codes: Array, codebooks: FloatArray) -> FloatArray:

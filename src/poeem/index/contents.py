@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from poeem.index.codes import CHUNK, code_bits_for
+from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
 from poeem.types import Array, FloatArray, IntArray, Metric
 
 
@@ -31,7 +31,7 @@ class IndexContents:
     rotation: float32 [dim, dim], None = identity.
     codebooks: float32 [num_subspaces, num_codewords, sub_dim].
     centroids: float32 [num_lists, dim]; list_offsets: int64 [num_lists + 1]; None = no lists.
-    codes: uint8|uint16 [num_items, packed columns], see `poeem.index.codes`.
+    codes: uint8|uint16 [num_blocks, packed columns, BLOCK_ITEMS], see `poeem.index.codes`.
     ids: uint32|int64 [num_items]; None = the ids are 0..num_items-1 in storage order.
     norms: float32 [num_items]; l2 with lists: |T(x)|^2, cosine: |T(x)|, else None.
     lineage: what made the index, JSON values only.
@@ -39,6 +39,7 @@ class IndexContents:
     """
 
     metric: Metric
+    num_items: int
     codebooks: FloatArray
     codes: Array
     rotation: FloatArray | None = None
@@ -50,11 +51,6 @@ class IndexContents:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     library_version: str = ""
-
-    @property
-    def num_items(self) -> int:
-        """Items in the index."""
-        return int(self.codes.shape[0])
 
     @property
     def num_subspaces(self) -> int:
@@ -80,6 +76,14 @@ class IndexContents:
     def code_bits(self) -> int:
         """Bits of one stored code."""
         return code_bits_for(self.num_codewords)
+
+    def unpacked_codes(self) -> Array:
+        """Return the codes of all items, uint8|uint16 [num_items, num_subspaces], a copy."""
+        return unpack(self.codes, self.num_items, self.num_subspaces, self.code_bits)
+
+    def codes_at(self, positions: IntArray) -> Array:
+        """Return the codes of the items at positions [n], uint8|uint16 [n, num_subspaces]."""
+        return unpack_items(self.codes, positions, self.num_subspaces, self.code_bits)
 
     def ids_between(self, start: int, stop: int) -> IntArray:
         """Return the ids of positions start..stop-1, int64."""

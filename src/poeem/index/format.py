@@ -28,7 +28,11 @@ from poeem.types import Array
 
 
 def tensors_of(contents: IndexContents) -> dict[str, Array]:
-    """Return the tensors of the file, in its order: wide elements first, so all are aligned."""
+    """Return the tensors of the file, in its order.
+
+    Codes come first: they are aligned to a cache line there, and end on one. Then wide elements
+    before narrow ones, so that all are aligned.
+    """
     titles = contents.titles
     tensors = {
         "list_offsets": contents.list_offsets,
@@ -42,7 +46,7 @@ def tensors_of(contents: IndexContents) -> dict[str, Array]:
         "title_bytes": None if titles is None else titles.blob,
     }
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    return dict(sorted(present.items(), key=lambda item: -item[1].itemsize))
+    return dict(sorted(present.items(), key=lambda item: (item[0] != "codes", -item[1].itemsize)))
 
 
 def write_index(contents: IndexContents, path: Path) -> None:
@@ -133,6 +137,7 @@ def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
         titles = Titles(tensors["title_offsets"], tensors["title_bytes"])
     return IndexContents(
         metric=header.metric,
+        num_items=header.num_items,
         codebooks=tensors["codebooks"],
         codes=tensors["codes"],
         rotation=tensors.get("rotation"),

@@ -18,7 +18,7 @@ from poeem.errors import (
     NotAnIndexError,
     TruncatedIndexError,
 )
-from poeem.index.codes import MAX_CODEWORDS, code_bits_for, packed_columns
+from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
 from poeem.index.contents import metric_uses_norms
 from poeem.types import Array, Metric
 
@@ -183,8 +183,10 @@ def _check_places(tensors: Mapping[str, TensorEntry], data_start: int, file_byte
         if entry.begin != expected:
             kind = "overlap" if entry.begin < expected else "hole"
             raise CorruptIndexError(f"{name}: {kind} at byte {entry.begin} of the data")
-        if (data_start + entry.begin) % np.dtype(DTYPES[entry.dtype]).itemsize:
-            raise CorruptIndexError(f"{name}: not aligned to its elements")
+        element_bytes = np.dtype(DTYPES[entry.dtype]).itemsize
+        alignment = CODES_ALIGNMENT if name == "codes" else element_bytes
+        if (data_start + entry.begin) % alignment:
+            raise CorruptIndexError(f"{name}: not aligned to {alignment} bytes")
         expected = entry.end
     if file_bytes < data_start + expected:
         raise TruncatedIndexError(f"{file_bytes} bytes, wanted {data_start + expected}")
@@ -214,7 +216,7 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
     codes_dtype = "U16" if code_bits == 16 else "U8"
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
         "codebooks": ("F32", (num_subspaces, num_codewords, dim // num_subspaces)),
-        "codes": (codes_dtype, (num_items, packed_columns(num_subspaces, code_bits))),
+        "codes": (codes_dtype, packed_shape(num_items, num_subspaces, code_bits)),
     }
     if num_lists:
         wanted["centroids"] = ("F32", (num_lists, dim))

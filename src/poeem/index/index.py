@@ -14,7 +14,7 @@ from poeem.config import SearchConfig
 from poeem.errors import ConfigError, CorruptIndexError, IdError
 from poeem.index import reference
 from poeem.index.arguments import check_ids
-from poeem.index.codes import decode, lists_from_offsets, unpack
+from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
 from poeem.index.format import read_index, tensors_of, write_index
 from poeem.index.header import FORMAT_VERSION
@@ -110,10 +110,7 @@ class Index:
         """
         contents = self._contents
         positions = self._positions(ids)
-        packed = contents.codes[positions]
-        vectors = decode(
-            unpack(packed, contents.num_subspaces, contents.code_bits), contents.codebooks
-        )
+        vectors = decode(contents.codes_at(positions), contents.codebooks)
         if contents.centroids is not None and contents.list_offsets is not None:
             lists = np.searchsorted(contents.list_offsets, positions, side="right") - 1
             vectors = vectors + contents.centroids[lists]
@@ -174,9 +171,8 @@ class Index:
 
     @property
     def codes(self) -> Array:
-        """Codes in storage order, uint8|uint16 [num_items, num_subspaces]; read-only if mapped."""
-        contents = self._contents
-        return unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+        """Codes in storage order, uint8|uint16 [num_items, num_subspaces]; a copy."""
+        return self._contents.unpacked_codes()
 
     @property
     def lists(self) -> Array | None:
@@ -272,12 +268,13 @@ class Index:
 
 
 def native_arrays(contents: IndexContents) -> _native.Arrays:
-    """Return what the engine works on: references to the arrays, no copies."""
+    """Return what the engine works on: references to the arrays, no copies of items."""
     norms = None
     if contents.centroids is not None:
         norms = reference.list_norms(contents.metric, contents.centroids)
     return _native.Arrays(
         metric=contents.metric.value,
+        num_items=contents.num_items,
         code_bits=contents.code_bits,
         codes=contents.codes,
         codebooks=contents.codebooks,

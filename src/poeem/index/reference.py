@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poeem.index.codes import decode, lists_from_offsets, unpack
+from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 
@@ -46,7 +46,7 @@ def score_items(
     with np.errstate(over="ignore", invalid="ignore"):
         rotated = rotate(contents, normalize(query) if contents.metric is Metric.COSINE else query)
         table = build_table(contents, rotated)
-        codes = unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+        codes = contents.unpacked_codes()
         if contents.centroids is None or contents.list_offsets is None:
             score = np.zeros(contents.num_items, dtype=np.float32)
             probed = np.ones(contents.num_items, dtype=bool)
@@ -122,7 +122,7 @@ def list_norms(metric: Metric, centroids: FloatArray) -> FloatArray | None:
 
 def item_norms(contents: IndexContents) -> FloatArray:
     """Return |T(x)| (cosine) or |T(x)|^2 (l2) of each item, summed in float64: float32 [n]."""
-    codes = unpack(contents.codes, contents.num_subspaces, contents.code_bits)
+    codes = contents.unpacked_codes()
     vectors = decode(codes, contents.codebooks).astype(np.float64)
     if contents.centroids is not None and contents.list_offsets is not None:
         vectors = vectors + contents.centroids[lists_from_offsets(contents.list_offsets)]

@@ -31,9 +31,15 @@ def validate(contents: IndexContents, *, every_item: bool = True) -> None:
         _check_rising("list_offsets", contents.list_offsets, contents.num_items)
     # Always: the engine takes 16-bit codes at their word.
     if not in_range(
-        contents.codes, contents.num_subspaces, contents.num_codewords, contents.code_bits
+        contents.codes,
+        contents.num_items,
+        contents.num_subspaces,
+        contents.num_codewords,
+        contents.code_bits,
     ):
-        raise CorruptIndexError(f"codes: some are not below {contents.num_codewords}")
+        raise CorruptIndexError(
+            f"codes: some are not below {contents.num_codewords}, or not 0 beyond the last item"
+        )
     if every_item:
         _check_ids(contents)
         _check_norms(contents)

@@ -1,0 +1,126 @@
+// The scan with AVX2: 16 byte shuffles of 16 bounds each, and a tree of blends by the upper four bits of a code.
+#include <immintrin.h>
+
+#include "bounds.h"
+#include "kernels.h"
+
+namespace poeem {
+namespace {
+
+__m256i broadcast(const std::uint8_t* bytes) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+}
+
+// As in avx512_common.h, of 32 items.
+struct Sums {
+  __m256i both = _mm256_setzero_si256();
+  __m256i odd = _mm256_setzero_si256();
+  void add(__m256i bytes) {
+    both = _mm256_add_epi16(both, bytes);
+    odd = _mm256_add_epi16(odd, _mm256_srli_epi16(bytes, 8));
+  }
+  __m256i even() const { return _mm256_sub_epi16(both, _mm256_slli_epi16(odd, 8)); }
+};
+
+unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& task) {
+  const __m256 bound =
+      _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)),
+                                  _mm256_set1_ps(task.scale)), _mm256_set1_ps(task.offset));
+  const __m256 norm = _mm256_loadu_ps(norms);
+  const __m256 wanted = _mm256_add_ps(_mm256_mul_ps(norm, _mm256_set1_ps(task.factor)),
+                                      _mm256_set1_ps(task.shift));
+  const __m256 passes = _mm256_or_ps(_mm256_cmp_ps(bound, wanted, _CMP_GE_OQ),
+                                     _mm256_cmp_ps(norm, _mm256_setzero_ps(), _CMP_EQ_OQ));
+  return static_cast<unsigned>(_mm256_movemask_ps(passes));
+}
+
+unsigned mask_of(const Sums& sums, const BoundTask& task, const float* norms) {
+  const __m256i even = sums.even();
+  if (norms == nullptr) {
+    const __m256i threshold = _mm256_set1_epi16(static_cast<short>(task.threshold));
+    const __m256i evens = _mm256_cmpeq_epi16(_mm256_max_epu16(even, threshold), even);
+    const __m256i odds = _mm256_cmpeq_epi16(_mm256_max_epu16(sums.odd, threshold), sums.odd);
+    return static_cast<unsigned>(
+        _mm256_movemask_epi8(_mm256_blendv_epi8(evens, odds, _mm256_set1_epi16(-256))));
+  }
+  const __m256i low = _mm256_unpacklo_epi16(even, sums.odd);   // items 0-7, 16-23
+  const __m256i high = _mm256_unpackhi_epi16(even, sums.odd);  // items 8-15, 24-31
+  return passes_with_norms(_mm256_castsi256_si128(low), norms, task) |
+         (passes_with_norms(_mm256_castsi256_si128(high), norms + 8, task) << 8) |
+         (passes_with_norms(_mm256_extracti128_si256(low, 1), norms + 16, task) << 16) |
+         (passes_with_norms(_mm256_extracti128_si256(high, 1), norms + 24, task) << 24);
+}
+
+struct ByteColumn {
+  static constexpr std::int64_t kTableBytes = 256;
+  // Two registers of codes: each table of 16 is loaded once for both.
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+    constexpr int kRegisters = 2;
+    __m256i code[kRegisters], low[kRegisters];
+    for (int r = 0; r < kRegisters; ++r) {
+      code[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
+      low[r] = _mm256_and_si256(code[r], _mm256_set1_epi8(15));
+    }
+    __m256i found[kRegisters];
+    tree<7>(code, low, table, found);
+    for (int r = 0; r < kRegisters; ++r) sums[r].add(found[r]);
+  }
+
+  // found = what the codes whose bits above kBit are those of the table's place stand for.
+  template <int kBit>
+  static void tree(const __m256i* code, const __m256i* low, const std::uint8_t* table,
+                   __m256i* found) {
+    if constexpr (kBit < 4) {
+      const __m256i entries = broadcast(table);
+      for (int r = 0; r < 2; ++r) found[r] = _mm256_shuffle_epi8(entries, low[r]);
+    } else {
+      __m256i zero[2], one[2];
+      tree<kBit - 1>(code, low, table, zero);
+      tree<kBit - 1>(code, low, table + (1 << kBit), one);
+      // A blend looks at bit 7 of each byte; neighbours' bits that a 16-bit shift brings in stay below it.
+      for (int r = 0; r < 2; ++r)
+        found[r] = _mm256_blendv_epi8(zero[r], one[r], _mm256_slli_epi16(code[r], 7 - kBit));
+    }
+  }
+};
+
+struct NibbleColumn {
+  static constexpr std::int64_t kTableBytes = 32;
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+    const __m256i first = broadcast(table), second = broadcast(table + 16);
+    const __m256i nibble = _mm256_set1_epi8(15);
+    for (int r = 0; r < 2; ++r) {
+      const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
+      sums[r].add(_mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
+      sums[r].add(_mm256_shuffle_epi8(
+          second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
+    }
+  }
+};
+
+template <class Column>
+void bound_all(const BoundTask& task, std::uint64_t* masks) {
+  const std::uint8_t* codes = task.codes;
+  for (std::int64_t block = 0; block < task.num_blocks; ++block) {
+    Sums sums[2];
+    const std::uint8_t* table = task.table;
+    for (std::int64_t c = 0; c < task.num_columns; ++c, codes += 64, table += Column::kTableBytes)
+      Column::add(codes, table, sums);
+    const float* norms = task.norms == nullptr ? nullptr : task.norms + block * 64;
+    const std::uint64_t first = mask_of(sums[0], task, norms);
+    const std::uint64_t second = mask_of(sums[1], task, norms == nullptr ? nullptr : norms + 32);
+    masks[block] = first | (second << 32);
+  }
+}
+
+}  // namespace
+
+void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<ByteColumn>(task, masks);
+}
+
+void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<NibbleColumn>(task, masks);
+}
+
+}  // namespace poeem

@@ -1,0 +1,100 @@
+// What both AVX-512 scans share: from sums to masks. Everything is static: each file compiles its own copy with its flags.
+#pragma once
+
+#include <immintrin.h>
+
+#include "bounds.h"
+
+namespace poeem {
+namespace {
+
+// Sums of 64 items. Every look-up adds a register of bytes to `both` as 16-bit lanes, even + 256 * odd, and its odd
+// bytes to `odd`: modulo 2^16 the even sums are what remains of `both`, and that costs three operations instead of four.
+struct Sums {
+  __m512i both = _mm512_setzero_si512();
+  __m512i odd = _mm512_setzero_si512();
+  void add(__m512i bytes) {
+    both = _mm512_add_epi16(both, bytes);
+    odd = _mm512_add_epi16(odd, _mm512_srli_epi16(bytes, 8));
+  }
+  __m512i even() const { return _mm512_sub_epi16(both, _mm512_slli_epi16(odd, 8)); }
+};
+
+__mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& task) {
+  const __m512 bound = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)),
+                                       _mm512_set1_ps(task.scale), _mm512_set1_ps(task.offset));
+  const __m512 norm = _mm512_loadu_ps(norms);
+  const __m512 wanted =
+      _mm512_fmadd_ps(norm, _mm512_set1_ps(task.factor), _mm512_set1_ps(task.shift));
+  return static_cast<__mmask16>(_mm512_cmp_ps_mask(bound, wanted, _CMP_GE_OQ) |
+                                _mm512_cmp_ps_mask(norm, _mm512_setzero_ps(), _CMP_EQ_OQ));
+}
+
+std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t block) {
+  const __m512i even = sums.even();
+  if (task.norms == nullptr) {
+    const __m512i threshold = _mm512_set1_epi16(static_cast<short>(task.threshold));
+    const std::uint64_t evens = _mm512_cmpge_epu16_mask(even, threshold);
+    const std::uint64_t odds = _mm512_cmpge_epu16_mask(sums.odd, threshold);
+    if ((evens | odds) == 0) return 0;
+    return spread_bits(evens) | (spread_bits(odds) << 1);
+  }
+  const __m512i low = _mm512_unpacklo_epi16(even, sums.odd);   // items 0-7, 16-23, 32-39, 48-55
+  const __m512i high = _mm512_unpackhi_epi16(even, sums.odd);  // items 8-15, 24-31, 40-47, 56-63
+  const __m512i first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
+  const __m512i second =
+      _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+  const float* norms = task.norms + block * 64;
+  const std::uint64_t a = passes_with_norms(_mm512_castsi512_si256(first), norms, task);
+  const std::uint64_t b = passes_with_norms(_mm512_extracti64x4_epi64(first, 1), norms + 16, task);
+  const std::uint64_t c = passes_with_norms(_mm512_castsi512_si256(second), norms + 32, task);
+  const std::uint64_t d = passes_with_norms(_mm512_extracti64x4_epi64(second, 1), norms + 48, task);
+  return a | (b << 16) | (c << 32) | (d << 48);
+}
+
+// kBlocks blocks at a time share the registers that hold a column's table.
+// Column: load(table) fills them; add(codes, sums) looks 64 codes up; kTableBytes of one column.
+template <class Column, int kBlocks>
+void bound_some(const BoundTask& task, std::int64_t block, std::uint64_t* masks) {
+  const std::int64_t block_bytes = task.num_columns * 64;
+  const std::uint8_t* codes = task.codes + block * block_bytes;
+  const std::uint8_t* table = task.table;
+  Sums sums[kBlocks];
+  for (std::int64_t c = 0; c < task.num_columns; ++c, codes += 64, table += Column::kTableBytes) {
+    const Column column(table);
+    for (int b = 0; b < kBlocks; ++b) {
+      const std::uint8_t* from = codes + b * block_bytes;
+      _mm_prefetch(reinterpret_cast<const char*>(from + 2 * kBlocks * block_bytes), _MM_HINT_T0);
+      column.add(_mm512_loadu_si512(from), sums[b]);
+    }
+  }
+  for (int b = 0; b < kBlocks; ++b) masks[block + b] = mask_of(sums[b], task, block + b);
+}
+
+template <class Column, int kBlocks>
+void bound_all(const BoundTask& task, std::uint64_t* masks) {
+  std::int64_t block = 0;
+  for (; block + kBlocks <= task.num_blocks; block += kBlocks)
+    bound_some<Column, kBlocks>(task, block, masks);
+  for (; block < task.num_blocks; ++block) bound_some<Column, 1>(task, block, masks);
+}
+
+// Two 4-bit codes to a byte: one byte shuffle each.
+struct NibbleColumn {
+  static constexpr std::int64_t kTableBytes = 32;
+  explicit NibbleColumn(const std::uint8_t* table)
+      : low(broadcast(table)), high(broadcast(table + 16)) {}
+  void add(__m512i codes, Sums& sums) const {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    sums.add(_mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble)));
+    sums.add(_mm512_shuffle_epi8(
+        high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble)));
+  }
+  static __m512i broadcast(const std::uint8_t* bytes) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  }
+  __m512i low, high;
+};
+
+}  // namespace
+}  // namespace poeem

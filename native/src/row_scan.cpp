@@ -1,0 +1,134 @@
+#include "row_scan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "scoring.h"
+
+namespace poeem {
+namespace {
+
+constexpr std::int64_t kMinSample = 256;
+
+// Above so many survivors of a block, scoring all of it is cheaper than one by one.
+constexpr int kManySurvivors = 24;
+
+// Bits of the items of a block that lie in [begin, end).
+std::uint64_t range_mask(std::int64_t block, std::int64_t begin, std::int64_t end) {
+  std::uint64_t mask = ~std::uint64_t{0};
+  const std::int64_t first = block * kBlockItems;
+  if (begin > first) mask <<= begin - first;
+  if (end < first + kBlockItems) mask &= ~std::uint64_t{0} >> (first + kBlockItems - end);
+  return mask;
+}
+
+BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
+  if (index.num_subspaces > kMaxBoundSubspaces) return nullptr;
+  if (index.width == CodeWidth::kByte) return kernel.bound_bytes;
+  return index.width == CodeWidth::kFourBit ? kernel.bound_nibbles : nullptr;
+}
+
+}  // namespace
+
+RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity)
+    : index_(index), bound_(bound_function(index, kernel)), capacity_(capacity),
+      sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
+
+void RowScan::prepare(const float* query, std::int64_t num_probes) {
+  plan_.prepare(query, num_probes);
+  best_.reset(capacity_);
+  bounded_ = tried_ = false;
+  num_seen_ = 0;
+}
+
+void RowScan::scan(std::int64_t begin, std::int64_t end, float bias) {
+  if (bound_ != nullptr && !tried_ && begin < end) {
+    // Up to the end of a block, so that the bounds start with a whole one.
+    std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
+    middle = std::min(end, (middle + kBlockItems - 1) / kBlockItems * kBlockItems);
+    scan_in_float(begin, middle, bias);
+    begin = middle;
+    if (num_seen_ >= sample_) try_bounds();
+  }
+  if (bounded_) {
+    scan_by_bounds(begin, end, bias);
+  } else {
+    scan_in_float(begin, end, bias);
+  }
+}
+
+void RowScan::try_bounds() {
+  best_.tighten();
+  tried_ = true;
+  float max_bias = 0.0F, max_abs_bias = 0.0F;
+  if (index_.num_lists > 0) {
+    max_bias = plan_.bias(plan_.probes()[0]);
+    for (std::int64_t list : plan_.probes()) {
+      max_bias = std::max(max_bias, plan_.bias(list));
+      max_abs_bias = std::max(max_abs_bias, std::abs(plan_.bias(list)));
+      if (!std::isfinite(plan_.bias(list))) return;
+    }
+  }
+  bounded_ = std::isfinite(best_.threshold()) &&
+             bounds_.build(index_, plan_.table(), max_bias, max_abs_bias, best_.threshold());
+}
+
+void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
+  if (begin >= end) return;
+  for (std::int64_t block = begin / kBlockItems; block <= (end - 1) / kBlockItems; ++block)
+    take_block(block, range_mask(block, begin, end), bias);
+  num_seen_ += end - begin;
+}
+
+void RowScan::take_block(std::int64_t block, std::uint64_t mask, float bias) {
+  float scores[kBlockItems];
+  score_block(index_, block, plan_.table(), bias, scores);
+  std::uint64_t passing = 0;
+  const float threshold = best_.threshold();
+  for (int i = 0; i < kBlockItems; ++i)  // NaN never passes
+    passing |= static_cast<std::uint64_t>(scores[i] >= threshold) << i;
+  for (passing &= mask; passing != 0; passing &= passing - 1) {
+    const int i = __builtin_ctzll(passing);
+    best_.offer({scores[i], index_.id_at(block * kBlockItems + i)});
+  }
+}
+
+void RowScan::take_survivors(std::int64_t block, std::uint64_t mask, float bias) {
+  if (__builtin_popcountll(mask) > kManySurvivors) return take_block(block, mask, bias);
+  for (; mask != 0; mask &= mask - 1) {
+    const std::int64_t position = block * kBlockItems + __builtin_ctzll(mask);
+    const float score = score_item(index_, position, plan_.table(), bias);
+    if (score >= best_.threshold()) best_.offer({score, index_.id_at(position)});
+  }
+}
+
+void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
+  if (begin >= end) return;
+  std::int64_t last = (end + kBlockItems - 1) / kBlockItems;
+  if (index_.uses_norms() && last * kBlockItems > index_.num_items) {
+    // Norms end with the items, in the middle of this block.
+    --last;
+    take_block(last, range_mask(last, begin, end), bias);
+  }
+  BoundTask task{};
+  task.num_columns = index_.columns();
+  for (std::int64_t block = begin / kBlockItems; block < last;) {
+    if (best_.num_waiting() > capacity_ / 4) best_.tighten();
+    if (!bounds_.aim(index_, bias, best_.threshold(), task)) break;
+    // As long as few were seen the threshold rises fast, so look at it often.
+    const std::int64_t patience = std::max<std::int64_t>(num_seen_ / (2 * kBlockItems), 4);
+    task.num_blocks = std::min({last - block, patience, kMaxBlocks});
+    task.codes = index_.block(block);
+    if (index_.uses_norms()) task.norms = index_.norms + block * kBlockItems;
+    bound_(task, masks_);
+    for (std::int64_t b = 0; b < task.num_blocks; ++b) {
+      if (masks_[b] == 0) continue;
+      const std::uint64_t mask = masks_[b] & range_mask(block + b, begin, end);
+      if (mask != 0) take_survivors(block + b, mask, bias);
+    }
+    block += task.num_blocks;
+    num_seen_ += task.num_blocks * kBlockItems;
+  }
+}
+
+}  // namespace poeem

@@ -1,0 +1,51 @@
+// One query vector's way through the items: first some in float for a threshold, then bounds, then survivors in float.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bound_table.h"
+#include "poeem/index_view.h"
+#include "poeem/kernel.h"
+#include "poeem/top_k.h"
+#include "query.h"
+
+namespace poeem {
+
+// Working memory of one query vector, reused from one to the next.
+class RowScan {
+ public:
+  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity);
+
+  // query: [dim]. num_probes: as QueryPlan::prepare.
+  void prepare(const float* query, std::int64_t num_probes);
+
+  // Offer all items at positions [begin, end), which have this bias, to the k best.
+  void scan(std::int64_t begin, std::int64_t end, float bias);
+
+  const QueryPlan& plan() const { return plan_; }
+  const std::vector<Candidate>& sorted() { return best_.sorted(); }
+
+ private:
+  void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
+  void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
+  void take_survivors(std::int64_t block, std::uint64_t mask, float bias);
+  void take_block(std::int64_t block, std::uint64_t mask, float bias);
+  void try_bounds();
+
+  static constexpr std::int64_t kMaxBlocks = 128;  // blocks between two looks at the threshold
+
+  const IndexView& index_;
+  BoundFunction bound_;  // null: every item is scored in float
+  std::int64_t capacity_;
+  std::int64_t sample_;  // items scored in float before bounds are built
+  QueryPlan plan_;
+  BoundTable bounds_;
+  TopK best_;
+  bool bounded_ = false;
+  bool tried_ = false;
+  std::int64_t num_seen_ = 0;
+  std::uint64_t masks_[kMaxBlocks];
+};
+
+}  // namespace poeem

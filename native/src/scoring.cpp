@@ -1,0 +1,111 @@
+#include "scoring.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace poeem {
+namespace {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files and loads are little-endian");
+
+constexpr int kItems = 8;  // items at once: independent chains of additions hide the latency of each
+
+std::uint64_t load8(const std::uint8_t* bytes) {
+  std::uint64_t value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+// codes: the first of kItems items in column 0; the next column is kBlockItems further.
+struct ByteCodes {
+  using Code = std::uint8_t;
+  static void add(const Code* codes, const float* table, std::int64_t, bool, float* sums) {
+    std::uint64_t eight = load8(codes);
+    for (int i = 0; i < kItems; ++i, eight >>= 8) sums[i] += table[eight & 255];
+  }
+};
+
+struct WordCodes {
+  using Code = std::uint16_t;
+  static void add(const Code* codes, const float* table, std::int64_t, bool, float* sums) {
+    for (int i = 0; i < kItems; ++i) sums[i] += table[codes[i]];
+  }
+};
+
+struct FourBitCodes {
+  using Code = std::uint8_t;
+  static void add(const Code* codes, const float* table, std::int64_t stride, bool both,
+                  float* sums) {
+    const std::uint64_t eight = load8(codes);
+    for (int i = 0; i < kItems; ++i) sums[i] += table[(eight >> (8 * i)) & 15];
+    if (!both) return;
+    for (int i = 0; i < kItems; ++i) sums[i] += table[stride + ((eight >> (8 * i + 4)) & 15)];
+  }
+};
+
+template <class Codes>
+void score_codes(const IndexView& index, std::int64_t block, const float* table, float bias,
+                 float* scores) {
+  const auto* codes = reinterpret_cast<const typename Codes::Code*>(index.block(block));
+  const std::int64_t stride = table_stride(index);
+  const std::int64_t num_columns = index.columns();
+  const std::int64_t column_stride = stride * (index.width == CodeWidth::kFourBit ? 2 : 1);
+  const bool last_is_full = index.num_subspaces % 2 == 0;
+  for (std::int64_t item = 0; item < kBlockItems; item += kItems) {
+    float sums[kItems];
+    for (float& sum : sums) sum = bias;
+    const auto* from = codes + item;
+    const float* row = table;
+    for (std::int64_t c = 0; c < num_columns; ++c, from += kBlockItems, row += column_stride)
+      Codes::add(from, row, stride, last_is_full || c + 1 < num_columns, sums);
+    std::copy(sums, sums + kItems, scores + item);
+  }
+}
+
+float with_norm(const IndexView& index, std::int64_t position, float score) {
+  const float norm = index.norms[position];
+  if (index.metric == Metric::kCosine) return norm == 0.0F ? 0.0F : score / norm;
+  return score - norm;
+}
+
+}  // namespace
+
+float score_item(const IndexView& index, std::int64_t position, const float* table, float bias) {
+  const std::int64_t stride = table_stride(index);
+  const std::uint8_t* codes = index.block(position / kBlockItems);
+  const std::int64_t item = position % kBlockItems;
+  float score = bias;
+  switch (index.width) {
+    case CodeWidth::kByte:
+      codes += item;
+      for (std::int64_t m = 0; m < index.num_subspaces; ++m, codes += kBlockItems, table += stride)
+        score += table[*codes];
+      break;
+    case CodeWidth::kFourBit:
+      codes += item;
+      for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
+        score += table[(codes[m / 2 * kBlockItems] >> (m % 2 * 4)) & 15];
+      break;
+    case CodeWidth::kWord:
+      for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
+        score += table[index.code_at(position, m)];
+      break;
+  }
+  return index.uses_norms() ? with_norm(index, position, score) : score;
+}
+
+void score_block(const IndexView& index, std::int64_t block, const float* table, float bias,
+                 float* scores) {
+  switch (index.width) {
+    case CodeWidth::kFourBit: score_codes<FourBitCodes>(index, block, table, bias, scores); break;
+    case CodeWidth::kByte: score_codes<ByteCodes>(index, block, table, bias, scores); break;
+    case CodeWidth::kWord: score_codes<WordCodes>(index, block, table, bias, scores); break;
+  }
+  if (!index.uses_norms()) return;
+  const std::int64_t begin = block * kBlockItems;
+  const std::int64_t count = std::min(kBlockItems, index.num_items - begin);
+  for (std::int64_t i = 0; i < count; ++i)
+    scores[i] = with_norm(index, begin + i, scores[i]);
+}
+
+}  // namespace poeem

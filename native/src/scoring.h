@@ -1,0 +1,28 @@
+// Scores in float32, operation by operation as DESIGN.md has them: the truth that every faster path ends in.
+#pragma once
+
+#include <cstdint>
+
+#include "poeem/index_view.h"
+
+namespace poeem {
+
+// Floats between table[m] and table[m + 1]. Tables of narrow codes are padded to the full range of
+// a code, so that no byte or nibble whatever can read beyond them.
+inline std::int64_t table_stride(const IndexView& index) {
+  switch (index.width) {
+    case CodeWidth::kFourBit: return 16;
+    case CodeWidth::kByte: return 256;
+    default: return index.num_codewords;
+  }
+}
+
+// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it.
+// table: [num_subspaces, table_stride(index)].
+float score_item(const IndexView& index, std::int64_t position, const float* table, float bias);
+
+// The same for all items of a block that exist; scores: [kBlockItems].
+void score_block(const IndexView& index, std::int64_t block, const float* table, float bias,
+                 float* scores);
+
+}  // namespace poeem

@@ -1,0 +1,162 @@
+"""Every kernel of this machine returns the reference's ids and score bits, whatever the tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poeem.errors import ConfigError
+from poeem.index import active_kernel, available_kernels, build_index_from_codes
+from tests.index.helpers import Shape, random_index, random_queries
+from tests.index.test_search import METRICS, assert_engine_is_reference, assert_same
+
+KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supported"]]
+
+# More items than are scored in float before the bounds are built, at the k of these tests.
+many_items = st.integers(300, 3000)
+one_monkeypatch = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+shapes = st.builds(
+    Shape,
+    metric=st.sampled_from(METRICS),
+    num_items=many_items,
+    num_subspaces=st.one_of(st.integers(1, 17), st.sampled_from([32, 64, 128])),
+    num_codewords=st.sampled_from([2, 15, 16, 17, 200, 256]),
+    sub_dim=st.integers(1, 3),
+    num_lists=st.sampled_from([0, 0, 1, 3, 40]),
+    rotation=st.just(False),
+    ids=st.sampled_from(["positions", "uint32", "int64"]),
+    few_codes=st.booleans(),
+)
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request, monkeypatch):
+    monkeypatch.setenv("POEEM_KERNEL", request.param)
+    assert active_kernel() == request.param
+    return request.param
+
+
+@one_monkeypatch
+@given(
+    shape=shapes,
+    seed=st.integers(0, 2**32 - 1),
+    num_heads=st.integers(1, 2),
+    k=st.integers(1, 60),
+    num_probes=st.one_of(st.none(), st.integers(1, 20)),
+    num_threads=st.integers(1, 3),
+)
+def test_every_kernel_equals_the_reference(
+    kernel, shape, seed, num_heads, k, num_probes, num_threads
+):
+    index = random_index(shape, seed)
+    queries = random_queries(2, num_heads, shape.dim, seed=seed)
+    assert_engine_is_reference(index, queries, k, num_probes, num_threads)
+
+
+def filled(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    """Return a table [num_subspaces, num_codewords] that is hard on 8-bit bounds."""
+    values = rng.standard_normal(shape)
+    if kind == "huge range":
+        values = np.sign(values) * 10.0 ** rng.uniform(-30, 30, shape)
+    elif kind == "constant":
+        values = np.full(shape, rng.standard_normal())
+    elif kind == "one high":
+        values[0, rng.integers(shape[1])] = 10.0 ** rng.uniform(1, 30)
+    elif kind == "one low":
+        values[-1, rng.integers(shape[1])] = -(10.0 ** rng.uniform(1, 30))
+    elif kind == "negative":
+        values = -np.abs(values) - 100
+    elif kind == "neighbours":  # one unit in the last place apart, where float sums round
+        values = np.float32(2**20) + np.round(values * 4) / 8
+    elif kind == "one subspace":
+        values[1:] *= 1e-6
+    elif kind == "tiny":
+        values *= 1e-42
+    elif kind == "near overflow":
+        values *= 1e37
+    elif kind == "zeros":
+        values *= rng.random(shape) < 0.05
+    return values.astype(np.float32)
+
+
+KINDS = (
+    "normal",
+    "huge range",
+    "constant",
+    "one high",
+    "one low",
+    "negative",
+    "neighbours",
+    "one subspace",
+    "tiny",
+    "near overflow",
+    "zeros",
+)
+
+
+@one_monkeypatch
+@given(
+    kind=st.sampled_from(KINDS),
+    metric=st.sampled_from(METRICS),
+    num_items=many_items,
+    num_subspaces=st.integers(1, 40),
+    num_codewords=st.sampled_from([16, 256]),
+    with_lists=st.booleans(),
+    skewed=st.booleans(),
+    k=st.integers(1, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_hard_tables_lose_nothing(
+    kernel, kind, metric, num_items, num_subspaces, num_codewords, with_lists, skewed, k, seed
+):
+    rng = np.random.default_rng(seed)
+    table = filled(rng, kind, (num_subspaces, num_codewords))
+    codes = rng.integers(0, num_codewords, (num_items, num_subspaces))
+    if skewed:  # most items alike, so that few are above the others
+        codes[rng.random(num_items) < 0.9] = codes[0]
+    parts = {"codes": codes, "codebooks": table[:, :, None], "metric": metric}
+    if with_lists:
+        parts["centroids"] = filled(rng, kind, (7, num_subspaces))
+        parts["lists"] = rng.integers(0, 7, num_items)
+    try:
+        index = build_index_from_codes(**parts)
+    except ValueError:
+        assert kind in ("huge range", "one high", "one low", "near overflow")  # norms overflow
+        return
+    # By inner product, the table of the first query is the codebooks themselves.
+    queries = np.stack([np.ones(num_subspaces), rng.standard_normal(num_subspaces)])
+    assert_engine_is_reference(index, queries.astype(np.float32), k)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("num_codewords", [16, 256])
+def test_batches_parts_and_heads(kernel, metric, num_codewords):
+    shape = Shape(metric, 150_000, 16, num_codewords, 1, ids="uint32")
+    index = random_index(shape)
+    queries = random_queries(70, 16)
+    alone = [index.search(query, 10) for query in queries]
+    together = index.search(queries, 10, num_threads=3)
+    parts = [index.search(query, 10, num_threads=4) for query in queries[:8]]
+    for row, one in enumerate(alone):
+        np.testing.assert_array_equal(together.ids[row], one.ids[0])
+        np.testing.assert_array_equal(together.scores[row], one.scores[0])
+    for one, split in zip(alone, parts, strict=False):
+        assert_same(split, one)
+    assert_engine_is_reference(index, queries[:2], 10, num_threads=2)
+    assert_engine_is_reference(index, queries.reshape(35, 2, 16)[:2], 10, num_threads=4)
+
+
+def test_lists_are_split_among_threads(kernel):
+    shape = Shape("l2", 100_000, 24, 256, 1, 20)
+    assert_engine_is_reference(random_index(shape), random_queries(1, 24), 10, num_threads=4)
+
+
+def test_an_unsupported_kernel_says_what_it_needs(monkeypatch):
+    for entry in available_kernels():
+        if not entry["supported"]:
+            monkeypatch.setenv("POEEM_KERNEL", str(entry["name"]))
+            with pytest.raises(ConfigError, match="which this machine lacks"):
+                active_kernel()
