@@ -99,7 +99,9 @@ class LayerConfig(_Checked):
         1.0, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
     )
     pass_through_steps: int | None = setting(
-        1000, "training steps before collecting starts; none = warm start by hand", low=0
+        1000,
+        "in a loop of your own: steps before collecting starts; none = warm start by hand",
+        low=0,
     )
     num_samples: int = setting(65_536, "vectors collected for the warm start", low=2, high=2**24)
     kmeans_iterations: int = setting(25, "Lloyd iterations of each k-means", low=1, high=1000)

@@ -13,7 +13,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -75,13 +74,10 @@ class Bar:
             TextColumn(
                 "[bold]{task.description}[/] epoch {task.fields[epoch]}/{task.fields[epochs]}"
             ),
-            BarColumn(),
-            TextColumn(
-                "{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}  {task.fields[rate]}"
-            ),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.percentage:.0f}% loss {task.fields[loss]:.3f} {task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console or Console(stderr=True),
         )
         fields: dict[str, Any] = {"epoch": 1, "epochs": num_epochs, "loss": 0.0, "rate": ""}
