@@ -60,6 +60,8 @@ def train(
             num_subspaces=NUM_SUBSPACES,
             num_codewords=NUM_CODEWORDS,
             pass_through_steps=None,
+            gradient="both",
+            commitment_weight=1.0,
             seed=seed,
         )
         optimizers.append(torch.optim.Adam(layer.euclidean_parameters(), lr=1e-3))

@@ -87,7 +87,7 @@ class LayerConfig(_Checked):
     num_lists: int = setting(0, "inverted lists; 0 = no coarse quantizer", low=0, high=2**24)
     rotation: bool = setting(True, "learn a rotation of the vectors")
     gradient: str = setting(
-        "both",
+        "vectors",
         "where the loss on quantized vectors goes: through to the vectors only, or also to the "
         "codewords, centroids and rotation",
         choices=("both", "vectors"),
@@ -96,7 +96,7 @@ class LayerConfig(_Checked):
         10.0, "weight of |sg(x) - T(x)|^2, which pulls codewords to vectors", low=0
     )
     commitment_weight: float = setting(
-        1.0, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
+        0.1, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
     )
     pass_through_steps: int | None = setting(
         1000,

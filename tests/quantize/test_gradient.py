@@ -10,7 +10,7 @@ from .test_rotation import random_rotation
 
 def literal_layer(**settings):
     """Two subspaces of width 1, codewords 0 and 10, no rotation: everything by hand."""
-    defaults = dict(num_subspaces=2, num_codewords=2, rotation=False, pass_through_steps=None)  # noqa: C408
+    defaults = {"num_subspaces": 2, "num_codewords": 2, "rotation": False, "gradient": "both"}
     layer = IndexLayer(2, **(defaults | settings))
     layer.warm_start(torch.tensor([[0.0, 0.0], [10.0, 10.0]]))
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_parts_get_the_exact_gradient_where_codes_stay(num_lists):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 6, generator=generator, dtype=torch.float64)
     layer = IndexLayer(
-        6, num_subspaces=3, num_codewords=4, num_lists=num_lists, pass_through_steps=None
+        6, num_subspaces=3, num_codewords=4, num_lists=num_lists, gradient="both"
     ).double()
     layer.warm_start(x)
     layer.eval()
@@ -76,7 +76,7 @@ def test_parts_get_the_exact_gradient_where_codes_stay(num_lists):
 
 def test_gradient_reaches_every_part():
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    layer = IndexLayer(8, num_subspaces=2, num_codewords=8, num_lists=4, pass_through_steps=None)
+    layer = IndexLayer(8, num_subspaces=2, num_codewords=8, num_lists=4, gradient="both")
     layer.warm_start(x)
     layer(x).vectors.square().sum().backward()
     for parameter in [x, *layer.parameters()]:

@@ -79,8 +79,8 @@ def test_it_learns(taste, query_tower, num_lists):
     assert "quantized_recall@20" not in before
     # A user's held-out item is one of the 9 items of their taste that are not excluded.
     assert before["recall@20"] < 0.5
-    assert after["recall@20"] > 0.85
-    assert after["quantized_recall@20"] > 0.85
+    assert after["recall@20"] > 0.8
+    assert after["quantized_recall@20"] > 0.8
     assert after["used_codewords"] > 0.8
 
 

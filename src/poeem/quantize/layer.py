@@ -39,8 +39,8 @@ class IndexOutput:
     distortion: scalar, mean |sg(x) - T(x)|^2.
     commitment: scalar, mean |x - sg(T(x))|^2.
     coarse_vectors: [n, dim], the centroid of each list in the space of the vectors, R^T v_psi, with
-        a straight-through gradient; None before the warm start or without lists. A retrieval loss
-        on these teaches which list a query should probe.
+        a straight-through gradient, and always one to the centroids too; None before the warm
+        start or without lists. A retrieval loss on these teaches which list a query should probe.
     """
 
     vectors: Tensor
@@ -144,15 +144,12 @@ class IndexLayer(nn.Module):
                 self.config.distortion_weight * distortion
                 + self.config.commitment_weight * commitment
             )
-            out = self._straight_through(x, quantized).to(vectors.dtype)
-            near = None
+            value = quantized if self.config.gradient == "both" else quantized.detach()
+            as_if = x - x.detach()  # 0, with the gradient of x: values stay T(x) to the bit
+            out, near = (value + as_if).to(vectors.dtype), None
             if base is not None:
-                near = self._straight_through(x, self._rotate_back(base)).to(vectors.dtype)
+                near = (self._rotate_back(base) + as_if).to(vectors.dtype)
         return IndexOutput(out, codes, lists, loss, distortion, commitment, near)
-
-    def _straight_through(self, x: Tensor, value: Tensor) -> Tensor:
-        """Return `value` to the bit, with a gradient as if it were x."""
-        return (value if self.config.gradient == "both" else value.detach()) + (x - x.detach())
 
     def euclidean_parameters(self) -> list[nn.Parameter]:
         """Return centroids and codebooks: for Adam and the like."""
