@@ -15,6 +15,38 @@ constexpr double kLargest = 1e37;
 constexpr float kTiny = 1e-20F;
 constexpr float kTopBound = 254.0F;  // bounds round up, to 255 at most
 
+struct Extent {
+  float low, high;
+  bool finite;
+};
+
+// Lanes of their own, so that a compiler can keep them in a register.
+Extent extent_of(const float* row, std::int64_t width) {
+  constexpr int kLanes = 16;
+  float lows[kLanes], highs[kLanes], sums[kLanes];
+  for (int i = 0; i < kLanes; ++i) lows[i] = highs[i] = row[0], sums[i] = 0.0F;
+  std::int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    for (int i = 0; i < kLanes; ++i) {
+      lows[i] = row[k + i] < lows[i] ? row[k + i] : lows[i];
+      highs[i] = row[k + i] > highs[i] ? row[k + i] : highs[i];
+      sums[i] += row[k + i] * 0.0F;  // stays 0 unless one is NaN or infinite
+    }
+  }
+  for (; k < width; ++k) {
+    lows[0] = std::min(lows[0], row[k]);
+    highs[0] = std::max(highs[0], row[k]);
+    sums[0] += row[k] * 0.0F;
+  }
+  Extent extent = {lows[0], highs[0], true};
+  for (int i = 0; i < kLanes; ++i) {
+    extent.low = std::min(extent.low, lows[i]);
+    extent.high = std::max(extent.high, highs[i]);
+    extent.finite = extent.finite && sums[i] == 0.0F;
+  }
+  return extent;
+}
+
 }  // namespace
 
 // bound[m, k] = the least whole number with low_m + step * bound >= table[m, k]; sums of bounds bound sums of entries.
@@ -23,22 +55,18 @@ bool BoundTable::build(const IndexView& index, const float* table, float max_bia
   const std::int64_t stride = table_stride(index);
   const std::int64_t width = std::min(index.num_codewords, stride);
   lows_.resize(static_cast<std::size_t>(index.num_subspaces));
+  highs_.resize(lows_.size());
   double size = static_cast<double>(max_abs_bias);  // no partial sum is larger
   double highest = static_cast<double>(max_bias);   // no score is
-  std::vector<float>& lows = lows_;
+  std::vector<float>&lows = lows_, &highs = highs_;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
     const float* row = table + m * stride;
-    float low = row[0], high = row[0];
-    bool finite = true;
-    for (std::int64_t k = 0; k < width; ++k) {
-      finite = finite && std::abs(row[k]) <= std::numeric_limits<float>::max();
-      low = std::min(low, row[k]);
-      high = std::max(high, row[k]);
-    }
+    const auto [low, high, finite] = extent_of(row, width);
     if (!finite) return false;
     size += static_cast<double>(std::max(std::abs(low), std::abs(high)));
     highest += static_cast<double>(high);
     lows[static_cast<std::size_t>(m)] = low;
+    highs[static_cast<std::size_t>(m)] = high;
   }
   if (!(size < kLargest) || !(std::abs(static_cast<double>(threshold)) < kLargest)) return false;
   // An entry further below its subspace's best than this keeps any item from the threshold: it may be overestimated,
@@ -49,8 +77,7 @@ bool BoundTable::build(const IndexView& index, const float* table, float max_bia
   double range = 0.0;
   base_ = 0.0;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
-    const float* row = table + m * stride;
-    const float high = *std::max_element(row, row + width);
+    const float high = highs[static_cast<std::size_t>(m)];
     float& low = lows[static_cast<std::size_t>(m)];
     low = std::max(low, static_cast<float>(std::max(static_cast<double>(high) - gap, -kLargest)));
     range = std::max(range, static_cast<double>(high) - static_cast<double>(low));

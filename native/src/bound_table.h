@@ -24,6 +24,7 @@ class BoundTable {
  private:
   std::vector<std::uint8_t> bounds_;  // [num_columns, 256] or [2 * num_columns, 16]
   std::vector<float> lows_;           // [num_subspaces], the least a bound can say
+  std::vector<float> highs_;          // [num_subspaces], the most an entry says
   double step_ = 0;                   // what one unit of a sum is worth
   double base_ = 0;                   // sum of the lows
   double error_ = 0;                  // what rounding, here and in the float sums, can hide at most

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::int64_t kMinSample = 256;
 
-// Above so many survivors of a block, scoring all of it is cheaper than one by one.
-constexpr int kManySurvivors = 24;
+// After so many survivors of a block, scoring all of it is cheaper than going on one by one.
+constexpr int kManySurvivors = 16;
 
 // Bits of the items of a block that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t block, std::int64_t begin, std::int64_t end) {
@@ -94,8 +94,9 @@ void RowScan::take_block(std::int64_t block, std::uint64_t mask, float bias) {
 }
 
 void RowScan::take_survivors(std::int64_t block, std::uint64_t mask, float bias) {
-  if (__builtin_popcountll(mask) > kManySurvivors) return take_block(block, mask, bias);
+  int num_taken = 0;
   for (; mask != 0; mask &= mask - 1) {
+    if (++num_taken > kManySurvivors) return take_block(block, mask, bias);
     const std::int64_t position = block * kBlockItems + __builtin_ctzll(mask);
     const float score = score_item(index_, position, plan_.table(), bias);
     if (score >= best_.threshold()) best_.offer({score, index_.id_at(position)});
@@ -113,7 +114,7 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
   BoundTask task{};
   task.num_columns = index_.columns();
   for (std::int64_t block = begin / kBlockItems; block < last;) {
-    if (best_.num_waiting() > capacity_ / 4) best_.tighten();
+    best_.tighten_if_worth();
     if (!bounds_.aim(index_, bias, best_.threshold(), task)) break;
     // As long as few were seen the threshold rises fast, so look at it often.
     const std::int64_t patience = std::max<std::int64_t>(num_seen_ / (2 * kBlockItems), 4);

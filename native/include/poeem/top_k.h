@@ -13,14 +13,15 @@ struct Candidate {
 
 // The one order of results. Scores are never NaN here.
 inline bool better(const Candidate& a, const Candidate& b) {
-  return a.score > b.score || (a.score == b.score && a.id < b.id);
+  // Without branches: in a selection every other comparison would be guessed wrong.
+  return (a.score > b.score) | ((a.score == b.score) & (a.id < b.id));
 }
 
-// A buffer with room for more than k: whenever it is full, all but the k best are dropped at once. That costs a few
-// comparisons a candidate, however large k is.
+// A buffer with room for more than k: now and then those that cannot be among the k best are dropped, all at once.
+// That costs a few operations a candidate, however large k is.
 class TopK {
  public:
-  // Forget everything and keep at most `capacity` (>= 1) from now on; memory is kept.
+  // Forget everything and keep the `capacity` (>= 1) best from now on; memory is kept.
   void reset(std::int64_t capacity);
 
   // A candidate below this score cannot get in; one that reaches it may. -inf until k were seen.
@@ -29,26 +30,34 @@ class TopK {
   // Take the candidate in if it may belong to the k best. The score must not be NaN.
   void offer(Candidate candidate) {
     if (candidate.score < threshold_) return;
-    buffer_.push_back(candidate);
-    if (buffer_.size() >= limit_) tighten();
+    scores_.push_back(candidate.score);
+    ids_.push_back(candidate.id);
+    if (scores_.size() >= limit_) tighten();
   }
 
-  // Raise the threshold to the k-th best score seen, if k were.
+  // If k were seen, raise the threshold to the k-th best score or a little below.
   void tighten();
 
-  // Candidates that came in since the threshold last rose.
-  std::int64_t num_waiting() const {
-    return static_cast<std::int64_t>(buffer_.size()) - static_cast<std::int64_t>(capacity_);
+  // Tighten if that would raise the threshold by much.
+  void tighten_if_worth() {
+    if (scores_.size() > worth_) tighten();
   }
 
   // Best first. Ends the collection: reset() before the next offer().
   const std::vector<Candidate>& sorted();
 
  private:
+  void drop_below(float threshold);
+  void keep_exactly();
+
   std::size_t capacity_ = 0;
+  std::size_t enough_ = 0;  // so many may be left after dropping
+  std::size_t worth_ = 0;
   std::size_t limit_ = 0;
   float threshold_ = 0;
-  std::vector<Candidate> buffer_;
+  std::vector<float> scores_;        // side by side, so that a register holds several
+  std::vector<std::int64_t> ids_;
+  std::vector<Candidate> sorted_;
 };
 
 }  // namespace poeem

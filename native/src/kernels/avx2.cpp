@@ -34,7 +34,8 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
   return static_cast<unsigned>(_mm256_movemask_ps(passes));
 }
 
-unsigned mask_of(const Sums& sums, const BoundTask& task, const float* norms) {
+// Inline, or the sums would go through memory.
+[[gnu::always_inline]] inline unsigned mask_of(const Sums& sums, const BoundTask& task, const float* norms) {
   const __m256i even = sums.even();
   if (norms == nullptr) {
     const __m256i threshold = _mm256_set1_epi16(static_cast<short>(task.threshold));

@@ -30,7 +30,8 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
                                 _mm512_cmp_ps_mask(norm, _mm512_setzero_ps(), _CMP_EQ_OQ));
 }
 
-std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t block) {
+// Inline, or the sums would go through memory.
+[[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t block) {
   const __m512i even = sums.even();
   if (task.norms == nullptr) {
     const __m512i threshold = _mm512_set1_epi16(static_cast<short>(task.threshold));
