@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from poeem.training import losses
-from poeem.training.losses import in_batch_softmax
+from poeem.training.losses import equal_pairs, in_batch_softmax
 
 
 def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
@@ -52,3 +52,15 @@ def test_accidental_hits_do_not_count_as_negatives():
 def test_large_scores_do_not_overflow():
     vectors = 100 * torch.eye(4)
     assert in_batch_softmax(vectors, vectors, temperature=0.01).item() == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("n", "rows", "num_ids"), [(1, 1, 1), (10, 3, 4), (64, 64, 100), (50, 7, 1)]
+)
+def test_equal_pairs_equal_the_slow_way(n, rows, num_ids):
+    ids = torch.randint(num_ids, (n,), generator=torch.Generator().manual_seed(n))
+    found = equal_pairs(ids, rows)
+    slow = [(part.unsqueeze(1) == ids).view(-1).nonzero()[:, 0] for part in ids.split(rows)]
+    assert len(found) == len(slow)
+    for got, wanted in zip(found, slow, strict=True):
+        assert torch.equal(got.sort().values, wanted)
