@@ -103,7 +103,7 @@ class Arrays {
     require(static_cast<std::int64_t>(blocks) == view_.num_blocks() &&
                 static_cast<std::int64_t>(columns) == view_.columns() &&
                 static_cast<std::int64_t>(items) == poeem::kBlockItems,
-            "codes: not [num_blocks, columns, 64]");
+            "codes: not [num_blocks, columns, 256]");
     view_.codes = data;
     view_.codebooks = codebooks_.data();
   }

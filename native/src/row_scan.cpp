@@ -10,15 +10,15 @@ namespace {
 
 constexpr std::int64_t kMinSample = 256;
 
-// After so many survivors of a block, scoring all of it is cheaper than going on one by one.
+// After so many survivors of a unit, scoring all of it is cheaper than going on one by one.
 constexpr int kManySurvivors = 16;
 
-// Bits of the items of a block that lie in [begin, end).
-std::uint64_t range_mask(std::int64_t block, std::int64_t begin, std::int64_t end) {
+// Bits of the items of a unit that lie in [begin, end).
+std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
   std::uint64_t mask = ~std::uint64_t{0};
-  const std::int64_t first = block * kBlockItems;
+  const std::int64_t first = unit * kUnitItems;
   if (begin > first) mask <<= begin - first;
-  if (end < first + kBlockItems) mask &= ~std::uint64_t{0} >> (first + kBlockItems - end);
+  if (end < first + kUnitItems) mask &= ~std::uint64_t{0} >> (first + kUnitItems - end);
   return mask;
 }
 
@@ -43,9 +43,9 @@ void RowScan::prepare(const float* query, std::int64_t num_probes) {
 
 void RowScan::scan(std::int64_t begin, std::int64_t end, float bias) {
   if (bound_ != nullptr && !tried_ && begin < end) {
-    // Up to the end of a block, so that the bounds start with a whole one.
+    // Up to the end of a unit, so that the bounds start with a whole one.
     std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
-    middle = std::min(end, (middle + kBlockItems - 1) / kBlockItems * kBlockItems);
+    middle = std::min(end, (middle + kUnitItems - 1) / kUnitItems * kUnitItems);
     scan_in_float(begin, middle, bias);
     begin = middle;
     if (num_seen_ >= sample_) try_bounds();
@@ -75,29 +75,29 @@ void RowScan::try_bounds() {
 
 void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
-  for (std::int64_t block = begin / kBlockItems; block <= (end - 1) / kBlockItems; ++block)
-    take_block(block, range_mask(block, begin, end), bias);
+  for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit)
+    take_unit(unit, range_mask(unit, begin, end), bias);
   num_seen_ += end - begin;
 }
 
-void RowScan::take_block(std::int64_t block, std::uint64_t mask, float bias) {
-  float scores[kBlockItems];
-  score_block(index_, block, plan_.table(), bias, scores);
+void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
+  float scores[kUnitItems];
+  score_unit(index_, unit, plan_.table(), bias, scores);
   std::uint64_t passing = 0;
   const float threshold = best_.threshold();
-  for (int i = 0; i < kBlockItems; ++i)  // NaN never passes
+  for (int i = 0; i < kUnitItems; ++i)  // NaN never passes
     passing |= static_cast<std::uint64_t>(scores[i] >= threshold) << i;
   for (passing &= mask; passing != 0; passing &= passing - 1) {
     const int i = __builtin_ctzll(passing);
-    best_.offer({scores[i], index_.id_at(block * kBlockItems + i)});
+    best_.offer({scores[i], index_.id_at(unit * kUnitItems + i)});
   }
 }
 
-void RowScan::take_survivors(std::int64_t block, std::uint64_t mask, float bias) {
+void RowScan::take_survivors(std::int64_t unit, std::uint64_t mask, float bias) {
   int num_taken = 0;
   for (; mask != 0; mask &= mask - 1) {
-    if (++num_taken > kManySurvivors) return take_block(block, mask, bias);
-    const std::int64_t position = block * kBlockItems + __builtin_ctzll(mask);
+    if (++num_taken > kManySurvivors) return take_unit(unit, mask, bias);
+    const std::int64_t position = unit * kUnitItems + __builtin_ctzll(mask);
     const float score = score_item(index_, position, plan_.table(), bias);
     if (score >= best_.threshold()) best_.offer({score, index_.id_at(position)});
   }
@@ -105,30 +105,31 @@ void RowScan::take_survivors(std::int64_t block, std::uint64_t mask, float bias)
 
 void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
-  std::int64_t last = (end + kBlockItems - 1) / kBlockItems;
-  if (index_.uses_norms() && last * kBlockItems > index_.num_items) {
-    // Norms end with the items, in the middle of this block.
+  std::int64_t last = (end + kUnitItems - 1) / kUnitItems;
+  if (index_.uses_norms() && last * kUnitItems > index_.num_items) {
+    // Norms end with the items, in the middle of this unit.
     --last;
-    take_block(last, range_mask(last, begin, end), bias);
+    take_unit(last, range_mask(last, begin, end), bias);
   }
   BoundTask task{};
+  task.codes = index_.block(0);
   task.num_columns = index_.columns();
-  for (std::int64_t block = begin / kBlockItems; block < last;) {
+  task.norms = index_.uses_norms() ? index_.norms : nullptr;
+  for (std::int64_t unit = begin / kUnitItems; unit < last;) {
     best_.tighten_if_worth();
     if (!bounds_.aim(index_, bias, best_.threshold(), task)) break;
     // As long as few were seen the threshold rises fast, so look at it often.
-    const std::int64_t patience = std::max<std::int64_t>(num_seen_ / (2 * kBlockItems), 4);
-    task.num_blocks = std::min({last - block, patience, kMaxBlocks});
-    task.codes = index_.block(block);
-    if (index_.uses_norms()) task.norms = index_.norms + block * kBlockItems;
+    const std::int64_t patience = std::max<std::int64_t>(num_seen_ / (2 * kUnitItems), 4);
+    task.begin = unit;
+    task.end = std::min({last, unit + patience, unit + kMaxUnits});
     bound_(task, masks_);
-    for (std::int64_t b = 0; b < task.num_blocks; ++b) {
-      if (masks_[b] == 0) continue;
-      const std::uint64_t mask = masks_[b] & range_mask(block + b, begin, end);
-      if (mask != 0) take_survivors(block + b, mask, bias);
+    for (; unit < task.end; ++unit) {
+      std::uint64_t mask = masks_[unit - task.begin];
+      if (mask == 0) continue;
+      mask &= range_mask(unit, begin, end);
+      if (mask != 0) take_survivors(unit, mask, bias);
     }
-    block += task.num_blocks;
-    num_seen_ += task.num_blocks * kBlockItems;
+    num_seen_ += (task.end - task.begin) * kUnitItems;
   }
 }
 

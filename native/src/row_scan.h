@@ -29,11 +29,11 @@ class RowScan {
  private:
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
-  void take_survivors(std::int64_t block, std::uint64_t mask, float bias);
-  void take_block(std::int64_t block, std::uint64_t mask, float bias);
+  void take_survivors(std::int64_t unit, std::uint64_t mask, float bias);
+  void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
   void try_bounds();
 
-  static constexpr std::int64_t kMaxBlocks = 128;  // blocks between two looks at the threshold
+  static constexpr std::int64_t kMaxUnits = 128;  // units between two looks at the threshold
 
   const IndexView& index_;
   BoundFunction bound_;  // null: every item is scored in float
@@ -45,7 +45,7 @@ class RowScan {
   bool bounded_ = false;
   bool tried_ = false;
   std::int64_t num_seen_ = 0;
-  std::uint64_t masks_[kMaxBlocks];
+  std::uint64_t masks_[kMaxUnits];
 };
 
 }  // namespace poeem

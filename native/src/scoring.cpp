@@ -44,14 +44,16 @@ struct FourBitCodes {
 };
 
 template <class Codes>
-void score_codes(const IndexView& index, std::int64_t block, const float* table, float bias,
+void score_codes(const IndexView& index, std::int64_t unit, const float* table, float bias,
                  float* scores) {
-  const auto* codes = reinterpret_cast<const typename Codes::Code*>(index.block(block));
+  constexpr std::int64_t kUnits = kBlockItems / kUnitItems;
+  const auto* codes = reinterpret_cast<const typename Codes::Code*>(index.block(unit / kUnits)) +
+                      unit % kUnits * kUnitItems;
   const std::int64_t stride = table_stride(index);
   const std::int64_t num_columns = index.columns();
   const std::int64_t column_stride = stride * (index.width == CodeWidth::kFourBit ? 2 : 1);
   const bool last_is_full = index.num_subspaces % 2 == 0;
-  for (std::int64_t item = 0; item < kBlockItems; item += kItems) {
+  for (std::int64_t item = 0; item < kUnitItems; item += kItems) {
     float sums[kItems];
     for (float& sum : sums) sum = bias;
     const auto* from = codes + item;
@@ -94,16 +96,16 @@ float score_item(const IndexView& index, std::int64_t position, const float* tab
   return index.uses_norms() ? with_norm(index, position, score) : score;
 }
 
-void score_block(const IndexView& index, std::int64_t block, const float* table, float bias,
-                 float* scores) {
+void score_unit(const IndexView& index, std::int64_t unit, const float* table, float bias,
+                float* scores) {
   switch (index.width) {
-    case CodeWidth::kFourBit: score_codes<FourBitCodes>(index, block, table, bias, scores); break;
-    case CodeWidth::kByte: score_codes<ByteCodes>(index, block, table, bias, scores); break;
-    case CodeWidth::kWord: score_codes<WordCodes>(index, block, table, bias, scores); break;
+    case CodeWidth::kFourBit: score_codes<FourBitCodes>(index, unit, table, bias, scores); break;
+    case CodeWidth::kByte: score_codes<ByteCodes>(index, unit, table, bias, scores); break;
+    case CodeWidth::kWord: score_codes<WordCodes>(index, unit, table, bias, scores); break;
   }
   if (!index.uses_norms()) return;
-  const std::int64_t begin = block * kBlockItems;
-  const std::int64_t count = std::min(kBlockItems, index.num_items - begin);
+  const std::int64_t begin = unit * kUnitItems;
+  const std::int64_t count = std::min(kUnitItems, index.num_items - begin);
   for (std::int64_t i = 0; i < count; ++i)
     scores[i] = with_norm(index, begin + i, scores[i]);
 }

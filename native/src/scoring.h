@@ -21,8 +21,8 @@ inline std::int64_t table_stride(const IndexView& index) {
 // table: [num_subspaces, table_stride(index)].
 float score_item(const IndexView& index, std::int64_t position, const float* table, float bias);
 
-// The same for all items of a block that exist; scores: [kBlockItems].
-void score_block(const IndexView& index, std::int64_t block, const float* table, float bias,
-                 float* scores);
+// The same for all items of a unit that exist; scores: [kUnitItems].
+void score_unit(const IndexView& index, std::int64_t unit, const float* table, float bias,
+                float* scores);
 
 }  // namespace poeem

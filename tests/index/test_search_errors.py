@@ -90,7 +90,7 @@ def test_the_native_part_refuses_arrays_that_do_not_fit():
             metric="ip",
             num_items=3,
             code_bits=8,
-            codes=np.zeros((1, 2, 64), np.uint8),
+            codes=np.zeros((1, 2, 256), np.uint8),
             codebooks=np.zeros((1, 2, 2), np.float32),
         )
     with pytest.raises(ConfigError, match="metric"):
@@ -98,7 +98,7 @@ def test_the_native_part_refuses_arrays_that_do_not_fit():
             metric="dot",
             num_items=3,
             code_bits=8,
-            codes=np.zeros((1, 1, 64), np.uint8),
+            codes=np.zeros((1, 1, 256), np.uint8),
             codebooks=np.zeros((1, 2, 2), np.float32),
         )
 

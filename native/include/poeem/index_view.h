@@ -7,9 +7,13 @@ namespace poeem {
 
 enum class Metric { kInnerProduct, kL2, kCosine };
 
-// Codes are stored in blocks of so many items, transposed: the codes of one subspace lie side by side, ready for a
-// vector register. The last block is filled up with zeros. Blocks know nothing of lists: a list may start in the middle.
-constexpr std::int64_t kBlockItems = 64;
+// Codes are stored in blocks of so many items, transposed: the codes of one subspace lie side by side, ready for four
+// vector registers that share its table, and memory is read in its order, which is what hardware prefetches best.
+// The last block is filled up with zeros. Blocks know nothing of lists: a list may start in the middle.
+constexpr std::int64_t kBlockItems = 256;
+
+// Items are looked at in units of so many: a mask of one machine word.
+constexpr std::int64_t kUnitItems = 64;
 
 enum class CodeWidth {
   kFourBit = 4,  // two codes to a byte, low nibble first: ceil(num_subspaces / 2) columns; num_codewords <= 16

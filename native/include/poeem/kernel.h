@@ -10,7 +10,7 @@ namespace poeem {
 struct BoundTask;    // src/kernels/bounds.h
 struct NearestTile;  // src/nearest/tile.h
 
-// masks[b], bit i: whether item i of block b may reach the threshold.
+// masks[u - begin], bit i: whether item i of unit u may reach the threshold.
 using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
 
 struct Kernel {

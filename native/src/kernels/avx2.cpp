@@ -101,16 +101,17 @@ struct NibbleColumn {
 
 template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
-  const std::uint8_t* codes = task.codes;
-  for (std::int64_t block = 0; block < task.num_blocks; ++block) {
-    Sums sums[2];
+  for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
+    const std::uint8_t* codes = unit_codes(task, unit);
     const std::uint8_t* table = task.table;
-    for (std::int64_t c = 0; c < task.num_columns; ++c, codes += 64, table += Column::kTableBytes)
+    Sums sums[2];
+    for (std::int64_t c = 0; c < task.num_columns;
+         ++c, codes += kColumnBytes, table += Column::kTableBytes)
       Column::add(codes, table, sums);
-    const float* norms = task.norms == nullptr ? nullptr : task.norms + block * 64;
+    const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
     const std::uint64_t first = mask_of(sums[0], task, norms);
     const std::uint64_t second = mask_of(sums[1], task, norms == nullptr ? nullptr : norms + 32);
-    masks[block] = first | (second << 32);
+    *masks++ = first | (second << 32);
   }
 }
 

@@ -31,11 +31,11 @@ struct WordColumn {
 }  // namespace
 
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks) {
-  bound_all<WordColumn, 4>(task, masks);
+  bound_all<WordColumn>(task, masks);
 }
 
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks) {
-  bound_all<NibbleColumn, 4>(task, masks);
+  bound_all<NibbleColumn>(task, masks);
 }
 
 }  // namespace poeem

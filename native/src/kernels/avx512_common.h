@@ -31,7 +31,7 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
 }
 
 // Inline, or the sums would go through memory.
-[[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t block) {
+[[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t unit) {
   const __m512i even = sums.even();
   if (task.norms == nullptr) {
     const __m512i threshold = _mm512_set1_epi16(static_cast<short>(task.threshold));
@@ -45,7 +45,7 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
   const __m512i first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
   const __m512i second =
       _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
-  const float* norms = task.norms + block * 64;
+  const float* norms = task.norms + unit * 64;
   const std::uint64_t a = passes_with_norms(_mm512_castsi512_si256(first), norms, task);
   const std::uint64_t b = passes_with_norms(_mm512_extracti64x4_epi64(first, 1), norms + 16, task);
   const std::uint64_t c = passes_with_norms(_mm512_castsi512_si256(second), norms + 32, task);
@@ -53,31 +53,31 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
   return a | (b << 16) | (c << 32) | (d << 48);
 }
 
-// kBlocks blocks at a time share the registers that hold a column's table.
-// Column: load(table) fills them; add(codes, sums) looks 64 codes up; kTableBytes of one column.
-template <class Column, int kBlocks>
-void bound_some(const BoundTask& task, std::int64_t block, std::uint64_t* masks) {
-  const std::int64_t block_bytes = task.num_columns * 64;
-  const std::uint8_t* codes = task.codes + block * block_bytes;
+// kUnits units of a block at a time share the registers that hold a column's table.
+// Column: built from a table of kTableBytes; add(codes, sums) looks 64 codes up.
+template <class Column, int kUnits>
+void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) {
+  const std::uint8_t* codes = unit_codes(task, unit);
   const std::uint8_t* table = task.table;
-  Sums sums[kBlocks];
-  for (std::int64_t c = 0; c < task.num_columns; ++c, codes += 64, table += Column::kTableBytes) {
+  Sums sums[kUnits];
+  for (std::int64_t c = 0; c < task.num_columns;
+       ++c, codes += kColumnBytes, table += Column::kTableBytes) {
     const Column column(table);
-    for (int b = 0; b < kBlocks; ++b) {
-      const std::uint8_t* from = codes + b * block_bytes;
-      _mm_prefetch(reinterpret_cast<const char*>(from + 2 * kBlocks * block_bytes), _MM_HINT_T0);
-      column.add(_mm512_loadu_si512(from), sums[b]);
-    }
+    for (int u = 0; u < kUnits; ++u) column.add(_mm512_loadu_si512(codes + 64 * u), sums[u]);
   }
-  for (int b = 0; b < kBlocks; ++b) masks[block + b] = mask_of(sums[b], task, block + b);
+  for (int u = 0; u < kUnits; ++u) masks[u] = mask_of(sums[u], task, unit + u);
 }
 
-template <class Column, int kBlocks>
+template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
-  std::int64_t block = 0;
-  for (; block + kBlocks <= task.num_blocks; block += kBlocks)
-    bound_some<Column, kBlocks>(task, block, masks);
-  for (; block < task.num_blocks; ++block) bound_some<Column, 1>(task, block, masks);
+  for (std::int64_t unit = task.begin; unit < task.end;) {
+    if (unit % kUnitsOfBlock == 0 && unit + kUnitsOfBlock <= task.end) {
+      bound_some<Column, kUnitsOfBlock>(task, unit, masks);
+      unit += kUnitsOfBlock, masks += kUnitsOfBlock;
+    } else {
+      bound_some<Column, 1>(task, unit++, masks++);
+    }
+  }
 }
 
 // Two 4-bit codes to a byte: one byte shuffle each.

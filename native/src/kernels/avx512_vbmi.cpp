@@ -21,7 +21,7 @@ struct ByteColumn {
 }  // namespace
 
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
-  bound_all<ByteColumn, 4>(task, masks);
+  bound_all<ByteColumn>(task, masks);
 }
 
 }  // namespace poeem
