@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poeem.errors import ConfigError, ShapeError
-from poeem.quantize.givens import GivensDescent, greedy_pairs, random_pairs
+from poeem.quantize.givens import GivensDescent, greedy_pairs, random_pairs, steepest_pairs
 from poeem.quantize.rotation import orthonormality_error
 
 from .test_rotation import random_rotation
@@ -65,6 +65,33 @@ def test_greedy_pairs_equal_the_slow_way(dim):
         assert sum(f == s for f, s in zip(found, slow, strict=True)) >= 0.9 * dim
 
 
+def total(weights, partner):
+    return (
+        weights[torch.arange(len(partner)), partner].sum()
+        - weights.diagonal()[partner == torch.arange(len(partner))].sum()
+    )
+
+
+@pytest.mark.parametrize("dim", [2, 3, 6, 7])
+def test_steepest_pairs_have_the_largest_total(dim):
+    def best(left):  # every pairing there is
+        if len(left) < 2:
+            return 0.0
+        rest = best(left[1:]) if len(left) % 2 else -1.0
+        return max(
+            rest,
+            *(weights[left[0], j].item() + best([k for k in left[1:] if k != j]) for j in left[1:]),
+        )
+
+    for seed in range(3):
+        weights = torch.rand(dim, dim, generator=torch.Generator().manual_seed(seed))
+        weights = (weights + weights.T).fill_diagonal_(0)
+        partner = steepest_pairs(weights)
+        assert [partner[p].item() for p in partner] == list(range(dim))
+        assert total(weights, partner).item() / 2 == pytest.approx(best(list(range(dim))))
+        assert total(weights, greedy_pairs(weights)) <= total(weights, partner) + 1e-6
+
+
 @pytest.mark.parametrize("dim", [1, 2, 7, 64])
 def test_random_pairs_are_mutual(dim):
     partner = random_pairs(dim, seed=4).tolist()
@@ -72,7 +99,7 @@ def test_random_pairs_are_mutual(dim):
     assert sum(p == i for i, p in enumerate(partner)) == dim % 2
 
 
-@pytest.mark.parametrize("pairs", ["greedy", "random"])
+@pytest.mark.parametrize("pairs", ["greedy", "random", "steepest"])
 @pytest.mark.parametrize(("step_size", "lr", "steps"), [("plain", 0.05, 900), ("adam", 0.02, 1500)])
 def test_finds_a_rotation(pairs, step_size, lr, steps):
     target = random_rotation(8, 3)
@@ -129,7 +156,7 @@ def test_resumes_where_it_stopped():
 
 def test_bad_settings():
     square = torch.nn.Parameter(torch.eye(2))
-    with pytest.raises(ConfigError, match="wanted greedy or random"):
+    with pytest.raises(ConfigError, match="wanted greedy, random or steepest"):
         GivensDescent([square], pairs="best")
     with pytest.raises(ConfigError, match="at least 0"):
         GivensDescent([square], lr=-1)
