@@ -1,4 +1,4 @@
-"""Other ways to move a rotation, with the interface of `GivensDescent`: what it is compared with."""
+"""Other ways to move a rotation, with the interface of `GivensDescent`, to compare it with."""
 
 from __future__ import annotations
 
