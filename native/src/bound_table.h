@@ -22,7 +22,8 @@ class BoundTable {
   bool aim(const IndexView& index, float bias, float threshold, BoundTask& task) const;
 
  private:
-  std::vector<std::uint8_t> bounds_;  // [num_columns, 256] or [2 * num_columns, 16]
+  std::vector<std::uint8_t> room_;
+  std::uint8_t* bounds_ = nullptr;    // inside room_: [num_columns, 256] or [2 * num_columns, 16]
   std::vector<float> lows_;           // [num_subspaces], the least a bound can say
   std::vector<float> highs_;          // [num_subspaces], the most an entry says
   double step_ = 0;                   // what one unit of a sum is worth

@@ -33,7 +33,7 @@ class RowScan {
   void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
   void try_bounds();
 
-  static constexpr std::int64_t kMaxUnits = 128;  // units between two looks at the threshold
+  static constexpr std::int64_t kMaxUnits = 64;  // units between two looks at the threshold
 
   const IndexView& index_;
   BoundFunction bound_;  // null: every item is scored in float

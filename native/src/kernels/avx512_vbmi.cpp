@@ -11,6 +11,8 @@ struct ByteColumn {
       : t0(_mm512_loadu_si512(table)), t1(_mm512_loadu_si512(table + 64)),
         t2(_mm512_loadu_si512(table + 128)), t3(_mm512_loadu_si512(table + 192)) {}
   void add(__m512i codes, Sums& sums) const {
+    // Both permutes overwrite their indices; without this, the compiler loads them again for each instead of copying.
+    asm("" : "+v"(codes));
     const __m512i low = _mm512_permutex2var_epi8(t0, codes, t1);   // right where bit 7 is 0
     const __m512i high = _mm512_permutex2var_epi8(t2, codes, t3);  // right where it is 1
     sums.add(_mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high));
