@@ -84,18 +84,16 @@ class GivensDescent(torch.optim.Optimizer):
         state = self.state[param]
         state["step"] = step = state.get("step", 0) + 1
         product = grad @ param.T
-        direction = slopes = product - product.T  # A, [dim, dim]
+        slopes = product - product.T  # A, [dim, dim]
+        square = None
         if group["step_size"] == "adam":
-            direction, slopes = _moments(state, slopes, group["betas"])
-        if group["pairs"] == "greedy":
-            partner = greedy_pairs(slopes.abs())
-        elif group["pairs"] == "steepest":
-            partner = steepest_pairs(slopes.abs())
-        else:
-            partner = random_pairs(len(param), group["seed"] + step, param.device)
-        angles = group["lr"] * direction.gather(1, partner.unsqueeze(1))  # [dim, 1]
+            slopes, square = _moments(state, slopes, group["betas"])
+        partner = _pairs(slopes, group, step).unsqueeze(1)  # [dim, 1]
+        angles = group["lr"] * slopes.gather(1, partner)
+        if square is not None:
+            angles /= square.gather(1, partner).sqrt() + 1e-12
         # An unpaired row is its own partner, and A_ii = 0 leaves it where it is.
-        param.copy_(torch.cos(angles) * param - torch.sin(angles) * param[partner])
+        param.copy_(torch.cos(angles) * param - torch.sin(angles) * param[partner[:, 0]])
         if step % _POLISH_EVERY == 0:
             param.copy_(newton_schulz(param))
 
@@ -103,16 +101,23 @@ class GivensDescent(torch.optim.Optimizer):
 def _moments(
     state: dict[str, Any], slopes: Tensor, betas: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Update the running moments of A; return Adam's direction and the smoothed A."""
+    """Update the running moments of A; return the smoothed A and its smoothed square."""
     if "mean" not in state:
         state["mean"] = torch.zeros_like(slopes)
         state["square"] = torch.zeros_like(slopes)
     mean, square, step = state["mean"], state["square"], state["step"]
     mean.lerp_(slopes, 1 - betas[0])
     square.mul_(betas[1]).addcmul_(slopes, slopes, value=1 - betas[1])
-    smoothed = mean / (1 - betas[0] ** step)
-    spread = (square / (1 - betas[1] ** step)).sqrt_()
-    return smoothed / (spread + 1e-12), smoothed
+    return mean / (1 - betas[0] ** step), square / (1 - betas[1] ** step)
+
+
+def _pairs(slopes: Tensor, group: dict[str, Any], step: int) -> Tensor:
+    """Return the partner of each row, int64 [dim]."""
+    if group["pairs"] == "greedy":
+        return greedy_pairs(slopes.abs())
+    if group["pairs"] == "steepest":
+        return steepest_pairs(slopes.abs())
+    return random_pairs(len(slopes), group["seed"] + step, slopes.device)
 
 
 @torch.no_grad()
@@ -129,19 +134,35 @@ def greedy_pairs(weights: Tensor) -> Tensor:
     Returns:
         int64 [dim], the partner of each row; a row left over is its own partner.
     """
+    if weights.device.type == "cpu":
+        return _greedy_pairs_on_host(weights)
     dim = len(weights)
     own = torch.arange(dim, device=weights.device)
     partner = own.clone()
     left = weights.clone().fill_diagonal_(-1.0)
-    on_host = weights.device.type == "cpu"  # where looking at a value costs nothing
     # Random weights need about log2(dim) rounds; what is still unpaired then sits this step out.
     for _ in range(2 * max(1, dim - 1).bit_length()):
         best_weight, best = left.max(1)
         joined = (best[best] == own) & (best_weight >= 0)
-        if on_host and not joined.any():
-            break
         partner = torch.where(joined, best, partner)
         left.masked_fill_(joined.unsqueeze(1) | joined.unsqueeze(0), -1.0)
+    return partner
+
+
+def _greedy_pairs_on_host(weights: Tensor) -> Tensor:
+    """Do the same where values can be looked at: each round goes on with the rows that are left."""
+    partner = torch.arange(len(weights))
+    rows = partner.clone()
+    left = weights.clone().fill_diagonal_(-1.0)
+    while len(rows) > 1:
+        best = left.max(1).indices
+        joined = best[best] == torch.arange(len(rows))
+        if not joined.any():  # equal weights in a ring: any pair is as good
+            joined[0] = joined[best[0]] = True
+            best[best[0]] = 0
+        partner[rows[joined]] = rows[best[joined]]
+        rest = ~joined
+        rows, left = rows[rest], left[rest][:, rest]
     return partner
 
 

@@ -1,0 +1,208 @@
+"""Ways to move a rotation on fixed vectors: distortion against steps and against seconds.
+
+Each way starts from the same codebooks and the identity; a step is: assign all vectors, set the
+codebooks to means, move the rotation once. The time counted is that of moving the rotation alone.
+Faiss OPQ on the same vectors, in its own process, is the mark to reach. Also: one greedy Givens
+step against one SVD of the same matrix.
+
+    POEEM_DATA=../shared/data python benchmarks/rotation.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, write_result
+from torch import Tensor
+
+from poeem.quantize import product
+from poeem.quantize.givens import GivensDescent
+from poeem.quantize.kmeans import kmeans
+from poeem.quantize.procrustes import ParametrizedDescent, ProcrustesDescent
+from poeem.quantize.rotation import orthonormality_error
+
+NUM_CODEWORDS = 256
+# name -> (num_subspaces, vectors, steps)
+SETS = {
+    "glove-6b-50d": (10, 20_000, 150),
+    "generated-128": (16, 16_384, 150),
+    "generated-512": (32, 8_192, 80),
+    "generated-1024": (64, 8_192, 40),
+}
+WAYS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
+    "Givens, random pairs": functools.partial(GivensDescent, lr=0.02, pairs="random"),
+    "Givens, greedy pairs": functools.partial(GivensDescent, lr=0.02, pairs="greedy"),
+    "Givens, steepest pairs": functools.partial(GivensDescent, lr=0.02, pairs="steepest"),
+    "Procrustes (OPQ)": ProcrustesDescent,
+    "Cayley": functools.partial(ParametrizedDescent, lr=0.005, orthogonal_map="cayley"),
+    "matrix exponential": functools.partial(
+        ParametrizedDescent, lr=0.005, orthogonal_map="matrix_exp"
+    ),
+}
+STEEPEST_UP_TO = 128  # beyond, a matching takes minutes
+
+
+def vectors_of(name: str) -> Tensor:
+    """Return the fixed vectors, float32 [n, dim]."""
+    count = SETS[name][1]
+    if name.startswith("generated"):
+        dim = int(name.split("-")[1])
+        rng = np.random.default_rng(0)
+        # Correlated, with a spectrum that falls like that of learned vectors.
+        basis = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+        scales = np.arange(1, dim + 1) ** -0.5
+        return torch.from_numpy(
+            ((rng.standard_normal((count, dim)) * scales) @ basis).astype(np.float32)
+        )
+    path = Path(os.environ["POEEM_DATA"]) / name / "vectors.f16.npy"
+    return torch.from_numpy(np.load(path, mmap_mode="r")[:count].astype(np.float32))
+
+
+def run_way(name: str, way: str) -> dict[str, list[float] | float]:
+    """Alternate codebooks and rotation; return distortion after each step, and seconds."""
+    num_subspaces, _, num_steps = SETS[name]
+    x = vectors_of(name)
+    rotation = torch.nn.Parameter(torch.eye(x.shape[1]))
+    optimizer = WAYS[way]([rotation])
+    codebooks = kmeans(
+        product.split(x, num_subspaces).contiguous(),
+        NUM_CODEWORDS,
+        num_iterations=4,
+        generator=torch.Generator().manual_seed(0),
+    )
+    distortions, seconds = [], [0.0]
+    for step in range(num_steps):
+        with torch.no_grad():
+            rotated = product.split(x @ rotation.T, num_subspaces).contiguous()
+            codebooks = kmeans(
+                rotated,
+                NUM_CODEWORDS,
+                num_iterations=1,
+                generator=torch.Generator().manual_seed(step),
+                centers=codebooks,
+            )
+            quantized = product.decode(product.assign(x @ rotation.T, codebooks), codebooks)
+            distortions.append(float((x - quantized @ rotation).square().sum(1).mean()))
+            # Among rotations, - <x, R^T q> is half the distortion less a constant.
+            rotation.grad = -(quantized.T @ x) / len(x)
+        if "Procrustes" not in way:
+            share = 1 - step / num_steps
+            optimizer.param_groups[0]["lr"] = WAYS[way].keywords["lr"] * share
+        started = time.perf_counter()
+        optimizer.step()
+        seconds.append(seconds[-1] + time.perf_counter() - started)
+    return {
+        "distortion": distortions,
+        "seconds": seconds[:-1],
+        "orthonormality_error": orthonormality_error(rotation),
+    }
+
+
+def faiss_opq(name: str) -> float:
+    """Return the distortion of Faiss OPQ+PQ trained on the same vectors, with its defaults."""
+    import faiss
+
+    x, num_subspaces = vectors_of(name).numpy(), SETS[name][0]
+    index = faiss.index_factory(x.shape[1], f"OPQ{num_subspaces},PQ{num_subspaces}x8np")
+    index.train(x)
+    index.add(x)
+    return float(((index.reconstruct_n(0, len(x)) - x) ** 2).sum(1).mean())
+
+
+def step_cost(dim: int, repetitions: int = 15) -> dict[str, float]:
+    """Return milliseconds of a greedy Givens step and of an SVD, medians, taking turns."""
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.nn.Parameter(torch.linalg.qr(torch.randn(dim, dim, generator=generator))[0])
+    optimizer = GivensDescent([rotation], pairs="greedy")
+    times: dict[str, list[float]] = {"givens": [], "svd": []}
+    for _ in range(repetitions):
+        rotation.grad = torch.randn(dim, dim, generator=generator)
+        started = time.perf_counter()
+        optimizer.step()
+        between = time.perf_counter()
+        torch.linalg.svd(rotation.grad)
+        times["svd"].append(time.perf_counter() - between)
+        times["givens"].append(between - started)
+    medians = {k: float(np.median(v)) * 1e3 for k, v in times.items()}
+    return {
+        "givens_ms": round(medians["givens"], 2),
+        "svd_ms": round(medians["svd"], 2),
+        "svd_over_givens": round(medians["svd"] / medians["givens"], 1),
+    }
+
+
+def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw distortion over that of Faiss OPQ against steps and against seconds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.2 * len(found)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(found), 2, squeeze=False)
+    for row, (name, result) in zip(axes, found.items(), strict=True):
+        for way, curve in result["ways"].items():
+            relative = np.array(curve["distortion"]) / result["faiss_opq_distortion"]
+            row[0].plot(relative, label=way, linewidth=1.4)
+            row[1].plot(np.maximum(curve["seconds"], 1e-4), relative, label=way, linewidth=1.4)
+        for axis in row:
+            axis.axhline(1.0, color="black", linewidth=0.8, linestyle="--")
+            axis.set_ylabel("distortion / Faiss OPQ")
+            axis.spines[["top", "right"]].set_visible(False)
+        row[0].set(title=name, xlabel="steps")
+        row[1].set(title=name, xlabel="seconds spent on moving the rotation", xscale="log")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Run every way on every set; write figures and picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--faiss", choices=SETS)
+    options = parser.parse_args()
+    if options.faiss:
+        print(json.dumps(faiss_opq(options.faiss)))
+        return
+    found: dict[str, dict[str, Any]] = {}
+    for name in options.sets:
+        command = [sys.executable, __file__, "--faiss", name]
+        mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        dim = vectors_of(name).shape[1]
+        ways = [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]
+        curves = {}
+        for way in ways:
+            curves[way] = run_way(name, way)
+            print(f"{name}: {way}: {curves[way]['distortion'][-1] / mark:.4f} of Faiss OPQ's")
+        found[name] = {"faiss_opq_distortion": mark, "ways": curves}
+    draw(found, RESULTS / "rotation.png")
+    summary = {
+        name: {
+            way: {
+                "distortion_over_faiss_opq": round(
+                    curve["distortion"][-1] / result["faiss_opq_distortion"], 4
+                ),
+                "seconds": round(curve["seconds"][-1], 3),
+                "orthonormality_error": curve["orthonormality_error"],
+            }
+            for way, curve in result["ways"].items()
+        }
+        for name, result in found.items()
+    }
+    costs = {f"dim {dim}": step_cost(dim) for dim in (64, 128, 512, 1024)}
+    settings = {"sets": {n: SETS[n] for n in found}, "num_codewords": NUM_CODEWORDS}
+    write_result("rotation", {"settings": settings, "summary": summary, "one_step": costs})
+
+
+if __name__ == "__main__":
+    main()
