@@ -93,7 +93,8 @@ class GivensDescent(torch.optim.Optimizer):
         if square is not None:
             angles /= square.gather(1, partner).sqrt() + 1e-12
         # An unpaired row is its own partner, and A_ii = 0 leaves it where it is.
-        param.copy_(torch.cos(angles) * param - torch.sin(angles) * param[partner[:, 0]])
+        turned_by = param[partner[:, 0]].mul_(angles.sin())
+        param.mul_(angles.cos()).sub_(turned_by)
         if step % _POLISH_EVERY == 0:
             param.copy_(newton_schulz(param))
 
