@@ -182,8 +182,11 @@ class Arrays {
 
 std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
     const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
-    std::int64_t num_threads, const std::string& kernel) {
+    std::int64_t num_threads, const std::string& kernel,
+    std::optional<Input<std::uint64_t, 1>> allowed) {
   const poeem::IndexView& view = arrays.view();
+  require(!allowed || static_cast<std::int64_t>(allowed->shape(0)) == (view.num_items + 63) / 64,
+          "allowed: not a bit per item");
   require(queries.shape(1) > 0, "queries: no heads");
   require(static_cast<std::int64_t>(queries.shape(2)) == view.dim, "queries: not of width dim");
   if (k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
@@ -195,6 +198,7 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
   request.num_probes = num_probes;
   request.num_threads = num_threads;
   request.kernel = kernel;
+  if (allowed) request.allowed = allowed->data();
   auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   {
@@ -284,7 +288,7 @@ NB_MODULE(_native, m) {
            "list_offsets"_a.noconvert().none() = nb::none(),
            "ids"_a.noconvert().none() = nb::none(), "norms"_a.noconvert().none() = nb::none());
   m.def("search", &search, "arrays"_a, nb::kw_only(), "queries"_a.noconvert(), "k"_a,
-        "num_probes"_a, "num_threads"_a, "kernel"_a,
+        "num_probes"_a, "num_threads"_a, "kernel"_a, "allowed"_a.noconvert().none() = nb::none(),
         "Search float32 [num_queries, num_heads, dim]; num_probes 0 = all lists, kernel '' = best. "
         "Returns ids int64 and scores float32, both [num_queries, k].");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,

@@ -13,6 +13,9 @@ constexpr std::int64_t kMinSample = 256;
 // After so many survivors of a unit, scoring all of it is cheaper than going on one by one.
 constexpr int kManySurvivors = 16;
 
+// Where fewer than one item in so many is allowed, those are scored one by one and bounds would only cost.
+constexpr std::int64_t kSparse = 32;
+
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
   std::uint64_t mask = ~std::uint64_t{0};
@@ -30,9 +33,16 @@ BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
 
 }  // namespace
 
-RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity)
-    : index_(index), bound_(bound_function(index, kernel)), capacity_(capacity),
-      sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
+RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity,
+                 const std::uint64_t* allowed, std::int64_t num_allowed)
+    : index_(index), allowed_(allowed),
+      bound_(num_allowed * kSparse < index.num_items ? nullptr : bound_function(index, kernel)),
+      capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
+
+std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
+  const std::uint64_t mask = range_mask(unit, begin, end);
+  return allowed_ == nullptr ? mask : mask & allowed_[unit];
+}
 
 void RowScan::prepare(const float* query, std::int64_t num_probes) {
   plan_.prepare(query, num_probes);
@@ -42,7 +52,7 @@ void RowScan::prepare(const float* query, std::int64_t num_probes) {
 }
 
 void RowScan::scan(std::int64_t begin, std::int64_t end, float bias) {
-  if (bound_ != nullptr && !tried_ && begin < end) {
+  while (bound_ != nullptr && !tried_ && begin < end) {
     // Up to the end of a unit, so that the bounds start with a whole one.
     std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
     middle = std::min(end, (middle + kUnitItems - 1) / kUnitItems * kUnitItems);
@@ -75,9 +85,15 @@ void RowScan::try_bounds() {
 
 void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
-  for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit)
-    take_unit(unit, range_mask(unit, begin, end), bias);
-  num_seen_ += end - begin;
+  for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit) {
+    const std::uint64_t mask = wanted_items(unit, begin, end);
+    if (allowed_ == nullptr) {
+      take_unit(unit, mask, bias);
+    } else if (mask != 0) {
+      take_survivors(unit, mask, bias);
+    }
+    num_seen_ += __builtin_popcountll(mask);
+  }
 }
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
@@ -109,7 +125,7 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
   if (index_.uses_norms() && last * kUnitItems > index_.num_items) {
     // Norms end with the items, in the middle of this unit.
     --last;
-    take_unit(last, range_mask(last, begin, end), bias);
+    take_unit(last, wanted_items(last, begin, end), bias);
   }
   BoundTask task{};
   task.codes = index_.block(0);
@@ -126,7 +142,7 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
     for (; unit < task.end; ++unit) {
       std::uint64_t mask = masks_[unit - task.begin];
       if (mask == 0) continue;
-      mask &= range_mask(unit, begin, end);
+      mask &= wanted_items(unit, begin, end);
       if (mask != 0) take_survivors(unit, mask, bias);
     }
     num_seen_ += (task.end - task.begin) * kUnitItems;

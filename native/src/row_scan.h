@@ -15,13 +15,18 @@ namespace poeem {
 // Working memory of one query vector, reused from one to the next.
 class RowScan {
  public:
-  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity);
+  // allowed: one bit per item, of which num_allowed are set; null = all items.
+  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity,
+          const std::uint64_t* allowed, std::int64_t num_allowed);
 
   // query: [dim]. num_probes: as QueryPlan::prepare.
   void prepare(const float* query, std::int64_t num_probes);
 
   // Offer all items at positions [begin, end), which have this bias, to the k best.
   void scan(std::int64_t begin, std::int64_t end, float bias);
+
+  // Whether as many were found as were wanted.
+  bool full() const { return best_.full(); }
 
   const QueryPlan& plan() const { return plan_; }
   const std::vector<Candidate>& sorted() { return best_.sorted(); }
@@ -35,7 +40,11 @@ class RowScan {
 
   static constexpr std::int64_t kMaxUnits = 64;  // units between two looks at the threshold
 
+  // Of the items of a unit, those in [begin, end) that are allowed.
+  std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
+
   const IndexView& index_;
+  const std::uint64_t* allowed_;
   BoundFunction bound_;  // null: every item is scored in float
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built

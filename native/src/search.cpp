@@ -31,7 +31,8 @@ void check(const IndexView& index, const SearchRequest& request) {
 // are fewer queries than threads, parts of the catalogue.
 struct Plan {
   Plan(const IndexView& index, const SearchRequest& request)
-      : capacity(std::min(request.k, std::max<std::int64_t>(index.num_items, 1))),
+      : num_allowed(count_allowed(index, request)),
+        capacity(std::min(request.k, std::max<std::int64_t>(num_allowed, 1))),
         num_probes(request.num_probes == 0 ? index.num_lists
                                            : std::min(request.num_probes, index.num_lists)),
         chunk_items(std::max<std::int64_t>(kChunkBytes / index.block_bytes(), 1) * kBlockItems) {
@@ -51,6 +52,8 @@ struct Plan {
     const std::int64_t bytes = index.num_blocks() * index.block_bytes() / lists * probed;
     num_parts = std::min((threads + queries - 1) / queries, bytes / kPartBytes);
     if (index.num_lists > 0) num_parts = std::min(num_parts, num_probes);
+    // Whether to visit more lists is known only to who has seen all of them.
+    if (index.num_lists > 0 && request.allowed != nullptr) num_parts = 1;
     num_parts = std::max<std::int64_t>(num_parts, 1);
   }
 
@@ -59,7 +62,15 @@ struct Plan {
   static constexpr std::int64_t kMaxRows = 64;
   static constexpr std::int64_t kPartBytes = 1 << 20;     // codes that pay for starting a thread
 
-  std::int64_t capacity, num_probes, chunk_items;
+  static std::int64_t count_allowed(const IndexView& index, const SearchRequest& request) {
+    if (request.allowed == nullptr) return index.num_items;
+    std::int64_t count = 0;
+    for (std::int64_t word = 0; word < (index.num_items + 63) / 64; ++word)
+      count += __builtin_popcountll(request.allowed[word]);
+    return count;
+  }
+
+  std::int64_t num_allowed, capacity, num_probes, chunk_items;
   std::int64_t num_rows = 1;       // query vectors scanned together
   std::int64_t group_queries = 1;  // queries of one task
   std::int64_t num_groups = 1;
@@ -74,7 +85,7 @@ class Worker {
       : index_(index), request_(request), plan_(plan) {
     rows_.reserve(static_cast<std::size_t>(plan.num_rows));
     for (std::int64_t i = 0; i < plan.num_rows; ++i)
-      rows_.emplace_back(index, kernel, plan.capacity);
+      rows_.emplace_back(index, kernel, plan.capacity, request.allowed, plan.num_allowed);
   }
 
   // Find the best of one part of the items for query vectors [begin, end), then take(vector, candidates).
@@ -83,7 +94,8 @@ class Worker {
     for (; begin < end; begin += plan_.num_rows) {
       const std::int64_t count = std::min(plan_.num_rows, end - begin);
       for (std::int64_t i = 0; i < count; ++i)
-        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_probes);
+        row(i).prepare(request_.queries + (begin + i) * index_.dim,
+                       request_.allowed == nullptr ? plan_.num_probes : index_.num_lists);
       if (index_.num_lists == 0) {
         scan_all(count, part);
       } else {
@@ -112,6 +124,7 @@ class Worker {
     const std::vector<std::int64_t>& probes = scan.plan().probes();
     for (std::size_t i = static_cast<std::size_t>(part); i < probes.size();
          i += static_cast<std::size_t>(plan_.num_parts)) {
+      if (static_cast<std::int64_t>(i) >= plan_.num_probes && scan.full()) break;
       const std::int64_t list = probes[i];
       scan.scan(index_.list_offsets[list], index_.list_offsets[list + 1], scan.plan().bias(list));
     }

@@ -15,6 +15,9 @@ struct SearchRequest {
   std::int64_t k = 0;               // >= 1
   std::int64_t num_probes = 0;      // lists visited by each query vector; 0 or more than there are = all
   std::int64_t num_threads = 1;     // >= 1; share queries, or the items where there are few queries
+  // Bit i % 64 of word i / 64: whether the item at position i may be returned; null = all. Where the lists probed have
+  // fewer than k such items, further lists are visited, best first, until there are k or no more lists.
+  const std::uint64_t* allowed = nullptr;
   std::string kernel;               // empty = the best this machine can run
 };
 

@@ -27,6 +27,9 @@ class TopK {
   // A candidate below this score cannot get in; one that reaches it may. -inf until k were seen.
   float threshold() const { return threshold_; }
 
+  // Whether k were seen.
+  bool full() const { return scores_.size() >= capacity_; }
+
   // Take the candidate in if it may belong to the k best. The score must not be NaN.
   void offer(Candidate candidate) {
     if (candidate.score < threshold_) return;

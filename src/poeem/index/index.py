@@ -11,7 +11,7 @@ import numpy as np
 from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
-from poeem.errors import ConfigError, CorruptIndexError, IdError
+from poeem.errors import ConfigError, CorruptIndexError, IdError, ShapeError
 from poeem.index import reference
 from poeem.index.arguments import check_ids
 from poeem.index.codes import decode, lists_from_offsets
@@ -66,6 +66,7 @@ class Index:
         *,
         num_probes: int | None = SearchConfig().num_probes,
         num_threads: int = SearchConfig().num_threads,
+        allowed: Any = None,
     ) -> SearchResult:
         """Return the k items of the highest score for each query, ties to the smaller id.
 
@@ -75,6 +76,9 @@ class Index:
             k: items per query; beyond the catalogue (or the probed lists) ids are -1, scores -inf.
             num_probes: lists visited for each query vector; None = all. Ignored without lists.
             num_threads: queries are shared by this many threads; 0 = one per core.
+            allowed: the only items to return: integers, ids (unknown ones count for nothing), or
+                bool [num_items], one for each of `index.ids`; None = all. Where the lists probed
+                have fewer than k of them, more lists are visited until there are k.
 
         Returns:
             ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
@@ -83,6 +87,7 @@ class Index:
         Raises:
             ShapeError, DtypeError, NonFiniteError: of queries; rows are named.
             ConfigError: k, num_probes or num_threads out of range, or POEEM_KERNEL unknown.
+            IdError, ShapeError: of allowed.
         """
         array = check_vectors("queries", queries, self.dim, num_axes=(1, 2, 3))
         if array.ndim < 3:
@@ -96,6 +101,7 @@ class Index:
             num_probes=probes,
             num_threads=threads or _num_cores(),
             kernel=wanted_kernel(),
+            allowed=None if allowed is None else pack_bits(self._allowed_positions(allowed)),
         )
         return SearchResult(ids, scores)
 
@@ -245,6 +251,21 @@ class Index:
             }
         return info
 
+    def _allowed_positions(self, allowed: Any) -> Array:
+        """Return a filter as bool [num_items], in storage order."""
+        array = as_array("allowed", allowed)
+        if array.dtype == np.bool_:
+            if array.shape != (self.num_items,):
+                raise ShapeError(
+                    f"allowed: got shape {array.shape}, wanted one per item, ({self.num_items},)"
+                )
+            return array
+        wanted = np.zeros(self.num_items, dtype=bool)
+        if array.size:  # an empty list is float64 to NumPy
+            positions = self._contents.positions_of(check_ids(array))
+            wanted[positions[positions >= 0]] = True
+        return wanted
+
     def _positions(self, ids: Any) -> IntArray:
         array = as_array("ids", ids)
         if array.size == 0:  # an empty list is float64 to NumPy
@@ -285,6 +306,14 @@ def native_arrays(contents: IndexContents) -> _native.Arrays:
         ids=contents.ids,
         norms=contents.norms,
     )
+
+
+def pack_bits(flags: Array) -> Array:
+    """Return bool [n] as uint64 [ceil(n / 64)], the first in the lowest bit."""
+    words = np.zeros(-(-len(flags) // 64), dtype="<u8")
+    packed = np.packbits(flags, bitorder="little")
+    words.view(np.uint8)[: len(packed)] = packed
+    return words
 
 
 def _check_count(name: str, value: Any, low: int, high: int) -> int:

@@ -17,9 +17,21 @@ TWO = np.float32(2)
 
 
 def search(
-    contents: IndexContents, queries: FloatArray, k: int, num_probes: int | None = None
+    contents: IndexContents,
+    queries: FloatArray,
+    k: int,
+    num_probes: int | None = None,
+    allowed: Array | None = None,
 ) -> SearchResult:
-    """Search float32 [num_queries, num_heads, dim]; the same contract as `Index.search`."""
+    """Search float32 [num_queries, num_heads, dim]; the same contract as `Index.search`.
+
+    allowed: bool [num_items], whether the item at a position may be returned; None = all.
+    """
+    if allowed is None:
+        allowed = np.ones(contents.num_items, dtype=bool)
+        enough = 0
+    else:
+        enough = min(k, int(allowed.sum()))
     ids = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     stored_ids = contents.ids_between(0, contents.num_items)
@@ -27,8 +39,9 @@ def search(
         best = np.full(contents.num_items, -np.inf, dtype=np.float32)
         visited = np.zeros(contents.num_items, dtype=bool)
         for query in heads:
-            score, probed = score_items(contents, query, num_probes)
-            probed &= ~np.isnan(score)  # NaN, after an overflow, is no score
+            score, probe_order = score_items(contents, query)
+            usable = allowed & ~np.isnan(score)  # NaN, after an overflow, is no score
+            probed = usable & reached(contents, probe_order, usable, num_probes, enough)
             better = probed & (~visited | (score > best))  # of equal scores the first head's stays
             best = np.where(better, score, best)
             visited |= probed
@@ -39,28 +52,47 @@ def search(
     return SearchResult(ids, scores)
 
 
-def score_items(
-    contents: IndexContents, query: FloatArray, num_probes: int | None
-) -> tuple[FloatArray, Array]:
-    """Return every item's score, float32 [num_items], and whether its list is probed, bool."""
+def reached(
+    contents: IndexContents,
+    probe_order: IntArray,
+    usable: Array,
+    num_probes: int | None,
+    enough: int,
+) -> Array:
+    """Return whether an item's list is visited, bool [num_items].
+
+    The first `num_probes` lists are, and then more until `enough` usable items were met.
+    """
+    if contents.list_offsets is None:
+        return np.ones(contents.num_items, dtype=bool)
+    lists = lists_from_offsets(contents.list_offsets)
+    met = np.cumsum(np.bincount(lists[usable], minlength=contents.num_lists)[probe_order])
+    wanted = len(probe_order) if num_probes is None else num_probes
+    if enough:
+        wanted = max(wanted, int(np.searchsorted(met, enough)) + 1)
+    return np.isin(lists, probe_order[:wanted])
+
+
+def score_items(contents: IndexContents, query: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return every item's score, float32 [num_items], and the lists, the best to probe first."""
     with np.errstate(over="ignore", invalid="ignore"):
         rotated = rotate(contents, normalize(query) if contents.metric is Metric.COSINE else query)
         table = build_table(contents, rotated)
         codes = contents.unpacked_codes()
         if contents.centroids is None or contents.list_offsets is None:
             score = np.zeros(contents.num_items, dtype=np.float32)
-            probed = np.ones(contents.num_items, dtype=bool)
+            probe_order = np.zeros(0, dtype=np.int64)
         else:
             lists = lists_from_offsets(contents.list_offsets)
             biases = compute_biases(contents.metric, contents.centroids, rotated)
             score = biases[lists]
             norms = list_norms(contents.metric, contents.centroids)
-            probed = np.isin(lists, choose_lists(contents.metric, biases, norms, num_probes))
+            probe_order = rank_lists(contents.metric, biases, norms)
         for m in range(contents.num_subspaces):
             score = score + table[m, codes[:, m]]
         if contents.norms is not None:
             score = apply_norms(contents.metric, score, contents.norms)
-    return score, probed
+    return score, probe_order
 
 
 def normalize(query: FloatArray) -> FloatArray:
@@ -104,13 +136,11 @@ def compute_biases(metric: Metric, centroids: FloatArray, rotated: FloatArray) -
     return TWO * biases - square
 
 
-def choose_lists(
-    metric: Metric, biases: FloatArray, norms: FloatArray | None, num_probes: int | None
-) -> IntArray:
-    """Return the `num_probes` best lists, best first, ties to the smaller number."""
+def rank_lists(metric: Metric, biases: FloatArray, norms: FloatArray | None) -> IntArray:
+    """Return the lists, the best to probe first, ties to the smaller number."""
     score = biases if norms is None else apply_norms(metric, biases, norms)
     score = np.where(np.isnan(score), np.float32(-np.inf), score)
-    return np.lexsort((np.arange(len(score)), -score))[:num_probes]
+    return np.lexsort((np.arange(len(score)), -score))
 
 
 def list_norms(metric: Metric, centroids: FloatArray) -> FloatArray | None:

@@ -1,0 +1,130 @@
+// Bytes of codes per second and cycles per 64 codes of each kernel, with table building and selection left out, beside the
+// bounds of this machine: reading alone, and the permutes alone. Prints JSON; rates.py builds and runs it.
+#include <time.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "../../native/src/kernels/kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+using poeem::BoundTask;
+
+// CPU time of this thread, which neighbours on the machine do not count into.
+double now() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+double best_of(int repetitions, const std::function<void()>& run) {
+  double best = 1e9;
+  for (int i = 0; i < repetitions; ++i) {
+    const double start = now();
+    run();
+    best = std::min(best, now() - start);
+  }
+  return best;
+}
+
+// Seconds of a cycle: a chain of additions does one per cycle.
+double cycle() {
+  constexpr int kSteps = 4'000'000;
+  return best_of(20, [] {
+           std::uint64_t x = 1;
+           for (int i = 0; i < kSteps; i += 4)
+             asm volatile("add $1, %0\nadd $1, %0\nadd $1, %0\nadd $1, %0" : "+r"(x));
+         }) / kSteps;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) void read_all(const std::uint8_t* bytes, std::int64_t size) {
+  __m512i all = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < size; i += 64)
+    all = _mm512_or_si512(all, _mm512_loadu_si512(bytes + i));
+  asm volatile("" ::"v"(all));
+}
+
+// Sixteen independent permutes of 128 bytes each.
+__attribute__((target("avx512f,avx512bw,avx512vbmi"))) void permute(int count) {
+  for (int i = 0; i < count; i += 8)
+    asm volatile(
+        "vpermi2b %%zmm0, %%zmm1, %%zmm16\nvpermi2b %%zmm0, %%zmm1, %%zmm17\n"
+        "vpermi2b %%zmm0, %%zmm1, %%zmm18\nvpermi2b %%zmm0, %%zmm1, %%zmm19\n"
+        "vpermi2b %%zmm0, %%zmm1, %%zmm20\nvpermi2b %%zmm0, %%zmm1, %%zmm21\n"
+        "vpermi2b %%zmm0, %%zmm1, %%zmm22\nvpermi2b %%zmm0, %%zmm1, %%zmm23\n" ::
+            : "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23");
+}
+#endif
+
+}  // namespace
+
+int main() {
+  const double second_of_cycle = cycle();
+  std::printf("{\"ghz\": %.3f", 1e-9 / second_of_cycle);
+#if defined(__x86_64__)
+  const bool wide = __builtin_cpu_supports("avx512f");
+  if (__builtin_cpu_supports("avx512vbmi")) {
+    constexpr int kCount = 800'000;
+    std::printf(",\n \"cycles_per_permute_of_128_bytes\": %.3f",
+                best_of(20, [] { permute(kCount); }) / kCount / second_of_cycle);
+  }
+#endif
+  std::printf(",\n \"rates\": [");
+  bool first = true;
+  for (int columns : {8, 16, 32}) {
+    for (std::int64_t size : {256L << 10, 4L << 20, 16L << 20, 64L << 20}) {
+      const std::int64_t blocks = size / (columns * poeem::kColumnBytes);
+      std::unique_ptr<std::uint8_t, decltype(&std::free)> codes(
+          static_cast<std::uint8_t*>(std::aligned_alloc(4096, static_cast<std::size_t>(size))),
+          std::free);
+      std::uint64_t state = 1;
+      for (std::int64_t i = 0; i < size; ++i)
+        codes.get()[i] = static_cast<std::uint8_t>((state = state * 6364136223846793005U + 1) >> 56);
+      std::unique_ptr<std::uint8_t, decltype(&std::free)> table(
+          static_cast<std::uint8_t*>(std::aligned_alloc(64, static_cast<std::size_t>(columns) * 256)),
+          std::free);
+      std::copy(codes.get(), codes.get() + columns * 256, table.get());
+      std::vector<std::uint64_t> masks(static_cast<std::size_t>(4 * blocks));
+      BoundTask task{};
+      task.codes = codes.get();
+      task.end = 4 * blocks;
+      task.num_columns = columns;
+      task.table = table.get();
+      task.threshold = 65000;
+      const int repetitions = static_cast<int>(std::clamp<std::int64_t>((256L << 20) / size, 5, 200));
+      std::printf("%s\n  {\"bytes_of_item\": %d, \"kib\": %ld", first ? "" : ",", columns,
+                  static_cast<long>(size >> 10));
+      first = false;
+#if defined(__x86_64__)
+      if (wide)
+        std::printf(", \"reading_gb_per_s\": %.1f",
+                    1e-9 * static_cast<double>(size) /
+                        best_of(repetitions, [&] { read_all(codes.get(), size); }));
+#endif
+      for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+        if (!kernel.supported() || kernel.bound_bytes == nullptr) continue;
+        const double seconds =
+            best_of(repetitions, [&] { kernel.bound_bytes(task, masks.data()); });
+        const double cycles = seconds / second_of_cycle / static_cast<double>(size);
+        std::printf(", \"%s\": {\"gb_per_s\": %.1f, \"cycles_per_64_codes\": %.2f, "
+                    "\"cycles_per_item\": %.2f}",
+                    kernel.name, 1e-9 * static_cast<double>(size) / seconds, cycles * 64,
+                    cycles * columns);
+      }
+      std::printf("}");
+    }
+  }
+  std::printf("\n ]}\n");
+  return 0;
+}
