@@ -7,6 +7,8 @@ default changed here changes everywhere. Each class validates itself when it is 
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -43,6 +45,8 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
         raise ConfigError(f"{name}: got {value!r}, wanted a list of positive integers")
     if hint is float and type(value) is int:
         return float(value)
+    if hint is int and type(value) is not bool and isinstance(value, numbers.Integral):
+        return int(value)  # NumPy's integers too
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{name}: got {value!r}, wanted {hint.__name__}")
     return value
@@ -52,6 +56,8 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     choices, low, high = (metadata.get(key) for key in ("choices", "low", "high"))
     if choices is not None and value not in choices:
         raise ConfigError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}: got {value}, wanted a finite number")
     if value is None or (low is None and high is None):
         return
     if not (low is None or value >= low) or not (high is None or value <= high):
@@ -60,8 +66,8 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
 
 def _range_text(low: float | None, high: float | None) -> str:
     if high is None:
-        return f"at least {low:g}"
-    return f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
+        return f"at least {low}"
+    return f"at most {high}" if low is None else f"{low} to {high}"
 
 
 class _Checked:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from poeem.errors import ConfigError, ShapeError
+from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
 from poeem.quantize.givens import GivensDescent, greedy_pairs, random_pairs, steepest_pairs
 from poeem.quantize.rotation import orthonormality_error
 
@@ -154,12 +154,31 @@ def test_resumes_where_it_stopped():
     assert torch.equal(whole, second)
 
 
+def test_nothing_to_turn():
+    optimizer = GivensDescent([])
+    optimizer.zero_grad()
+    optimizer.step()
+
+
+def test_a_gradient_of_nan_turns_nothing():
+    rotation = torch.nn.Parameter(torch.eye(3))
+    optimizer = GivensDescent([rotation])
+    rotation.grad = torch.full((3, 3), torch.nan)
+    with pytest.raises(NonFiniteError, match="nothing was turned"):
+        optimizer.step()
+    assert torch.equal(rotation.detach(), torch.eye(3))
+
+
 def test_bad_settings():
     square = torch.nn.Parameter(torch.eye(2))
     with pytest.raises(ConfigError, match="wanted greedy, random or steepest"):
         GivensDescent([square], pairs="best")
     with pytest.raises(ConfigError, match="at least 0"):
         GivensDescent([square], lr=-1)
+    with pytest.raises(ConfigError, match="betas"):
+        GivensDescent([square], betas=(0.9, 1.0))
+    with pytest.raises(InputError, match="wanted an orthonormal one"):
+        GivensDescent([torch.nn.Parameter(2 * torch.eye(2))])
     with pytest.raises(ConfigError, match="adam or plain"):
         GivensDescent([square], step_size="newton")
     with pytest.raises(ShapeError, match=r"wanted \[dim, dim\]"):

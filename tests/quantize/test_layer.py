@@ -11,6 +11,7 @@ from poeem.errors import (
     CheckpointError,
     ConfigError,
     DtypeError,
+    InputError,
     NonFiniteError,
     NotWarmError,
     ShapeError,
@@ -131,9 +132,48 @@ def test_state_without_progress_is_refused_and_nothing_changes():
     layer, state = warm_layer(), warm_layer(seed=1).state_dict()
     before = copy.deepcopy(layer.state_dict())
     del state["progress"]
-    with pytest.raises(CheckpointError, match="progress: missing"):
+    with pytest.raises(CheckpointError, match="progress: got nothing"):
         layer.load_state_dict(state)
     assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
+
+
+def test_bad_states_leave_the_phase():
+    fresh, state = IndexLayer(16, **SMALL), warm_layer().state_dict()
+    with pytest.raises(CheckpointError, match=r"progress: got \[7, 0, 0\]"):
+        fresh.load_state_dict(state | {"progress": torch.tensor([7, 0, 0])})
+    del state["codebooks"]
+    with pytest.raises(RuntimeError, match="codebooks"):
+        fresh.load_state_dict(state)
+    assert fresh.phase is Phase.PASS_THROUGH
+
+
+def test_state_in_half_precision_becomes_float32():
+    state = {
+        k: v.half() if v.is_floating_point() else v for k, v in warm_layer().state_dict().items()
+    }
+    layer = IndexLayer(16, **SMALL)
+    layer.load_state_dict(state, assign=True)
+    assert layer.codebooks.dtype == torch.float32
+    layer(sample())
+
+
+def test_decode_checks_its_input():
+    plain, with_lists = warm_layer(), warm_layer(num_lists=4)
+    codes, lists = with_lists.encode(sample())
+    assert torch.equal(with_lists.decode(codes, lists), with_lists.eval()(sample()).vectors)
+    cases = [
+        (with_lists, (codes, None), ShapeError, "lists: got none"),
+        (plain, (codes, lists), ShapeError, "lists: got some"),
+        (plain, (codes[:, :3],), ShapeError, r"codes: got shape \[64, 3\], wanted \[n, 4\]"),
+        (with_lists, (codes, lists[:5]), ShapeError, r"lists: got shape \[5\], wanted \[64\]"),
+        (plain, (codes.float(),), DtypeError, "wanted integers"),
+        (plain, (codes.numpy(),), DtypeError, "ndarray"),
+        (plain, (codes + 5,), InputError, "wanted 0 to 7"),
+        (with_lists, (codes, lists - 1), InputError, "lists: got values from -1"),
+    ]
+    for layer, arguments, error, message in cases:
+        with pytest.raises(error, match=message):
+            layer.decode(*arguments)
 
 
 def test_same_seed_same_result():
@@ -285,6 +325,8 @@ def test_too_few_vectors_for_the_warm_start():
         (10, {"num_subspaces": 4}, "got 10, wanted a positive multiple of num_subspaces"),
         (16, {"num_codewords": 1}, "wanted 2 to 65536"),
         (16, {"num_lists": -1}, "LayerConfig.num_lists: got -1"),
+        (16, {"num_samples": 256, "num_codewords": 257}, "num_samples: got 256"),
+        ("x", {}, "wanted an integer"),
         (16, {"gradient": "none"}, "one of both, vectors"),
         (16, {"num_subvectors": 4}, "unknown setting num_subvectors"),
     ],

@@ -1,6 +1,7 @@
 """The loop: it learns, it resumes to the bit, it stops cleanly."""
 
 import os
+import resource
 import signal
 
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 import torch
 
 from poeem.config import Config, LayerConfig, ModelConfig, TrainConfig
-from poeem.errors import CheckpointError, ConfigError, SaveError, TrainingInterrupted
+from poeem.errors import (
+    CheckpointError,
+    ConfigError,
+    NonFiniteError,
+    SaveError,
+    TrainingInterrupted,
+)
 from poeem.evaluation.protocol import EvaluationSet
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
@@ -158,6 +165,12 @@ def test_bad_checkpoints(taste, tmp_path):
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_model(path)
+    save_checkpoint(new_state(config()), path)
+    whole = path.read_bytes()
+    for place in (300, len(whole) // 2, len(whole) - 1):  # header and tensors
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError):
+            read_model(path)
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, path)
@@ -168,6 +181,31 @@ def test_bad_checkpoints(taste, tmp_path):
 def test_checkpoint_into_a_missing_folder(tmp_path):
     with pytest.raises(SaveError, match="cannot write there"):
         save_checkpoint(new_state(config()), tmp_path / "no" / "checkpoint")
+
+
+def test_full_disk_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(new_state(config()), path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(SaveError, match="what was there before is whole"):
+            save_checkpoint(new_state(config()), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_divergence_says_so(taste):
+    state = new_state(config())
+    with torch.no_grad():
+        state.model.item_tower.embedding.weight[:] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"diverged in epoch 1, after 0 steps.*learning_rate"):
+        train(state, taste[0])
 
 
 def test_evaluation_on_the_way_and_scalars(taste, capsys):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.training import losses
 from poeem.training.losses import equal_pairs, in_batch_softmax
 
@@ -47,6 +48,40 @@ def test_accidental_hits_do_not_count_as_negatives():
     items = torch.eye(3)
     alone = in_batch_softmax(queries, items, temperature=1.0, item_ids=torch.tensor([5, 5, 5]))
     assert alone.item() == pytest.approx(0)  # all negatives masked: nothing to confuse with
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_float32_inside_whatever_is_outside(dtype):
+    generator = torch.Generator().manual_seed(0)
+    queries, items = F.normalize(torch.randn(2, 20, 8, generator=generator), dim=2).unbind()
+    queries, items = queries.to(dtype).requires_grad_(), items.to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = in_batch_softmax(queries, items, temperature=0.01)
+    loss.backward()
+    wanted = slow(queries.detach().float(), items.detach().float(), 0.01)
+    torch.testing.assert_close(loss.detach(), wanted)
+    assert queries.grad.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"temperature": 0.0}, ConfigError, "temperature: got 0.0"),
+        ({"temperature": float("inf")}, ConfigError, "temperature"),
+        ({"queries": torch.ones(3, 2)}, ShapeError, "got 3 and 4 rows"),
+        ({"queries": torch.ones(4, 3)}, ShapeError, r"queries: got shape \[4, 3\]"),
+        ({"queries": torch.ones(0, 2), "items": torch.ones(0, 2)}, ShapeError, "empty batch"),
+        ({"items": torch.full((4, 2), torch.nan)}, NonFiniteError, "items: NaN"),
+        ({"items": torch.ones(4, 2).long()}, DtypeError, "items"),
+        ({"item_ids": torch.arange(3)}, ShapeError, r"item_ids: got shape \[3\], wanted \[4\]"),
+        ({"user_ids": torch.arange(5)}, ShapeError, "user_ids"),
+        ({"log_q": torch.ones(4, 1)}, ShapeError, "log_q"),
+    ],
+)
+def test_bad_input(changes, error, message):
+    arguments = {"queries": torch.ones(4, 2), "items": torch.ones(4, 2), "temperature": 0.1}
+    with pytest.raises(error, match=message):
+        in_batch_softmax(**(arguments | changes))
 
 
 def test_large_scores_do_not_overflow():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poeem.errors import DtypeError, NonFiniteError, ShapeError
+from poeem.errors import DtypeError, InputError, NonFiniteError, ShapeError
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NAMED_ROWS = 5
@@ -32,3 +32,24 @@ def check_vectors(name: str, vectors: Tensor, dim: int) -> None:
             shown = ", ".join(map(str, rows[:_NAMED_ROWS]))
             more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
             raise NonFiniteError(f"{name}: NaN or infinity in row {shown}{more}", rows)
+
+
+def check_numbers(name: str, values: Tensor, shape: tuple[int | None, ...], limit: int) -> None:
+    """Require an integer tensor of a shape (None = any length) with values from 0 to limit - 1.
+
+    Raises:
+        DtypeError: not an integer tensor. ShapeError. InputError: a value out of range.
+    """
+    if not isinstance(values, Tensor):
+        raise DtypeError(f"{name}: got {type(values).__name__}, wanted a torch tensor")
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise DtypeError(f"{name}: got {values.dtype}, wanted integers")
+    fits = values.ndim == len(shape) and all(
+        wanted in (None, got) for got, wanted in zip(values.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("n" if length is None else str(length) for length in shape)
+        raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{wanted}]")
+    if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < limit):
+        low, high = int(values.min()), int(values.max())
+        raise InputError(f"{name}: got values from {low} to {high}, wanted 0 to {limit - 1}")

@@ -10,24 +10,28 @@ pairs (i, j) and turns them all at once: O(dim^2) on top of the product G R^T, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poeem.errors import ConfigError, ShapeError
-from poeem.quantize.rotation import newton_schulz
+from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
+from poeem.quantize.rotation import newton_schulz, orthonormality_error
 
 # float32 rounding grows like a random walk, to about 1e-6 in this many steps.
 _POLISH_EVERY = 100
+# Further off than any rounding: not a rotation at all.
+_MAX_ERROR = 1e-3
 
 
 class GivensDescent(torch.optim.Optimizer):
     """Moves square orthonormal parameters by rotations in disjoint coordinate planes.
 
     Args:
-        params: parameters [dim, dim], each orthonormal; e.g. `layer.rotation_parameters()`.
+        params: parameters [dim, dim], each orthonormal; e.g. `layer.rotation_parameters()`. May be
+            empty: a layer without rotation has none.
         lr: step size. `plain`: angle in radians per unit of derivative. `adam`: about the largest
             angle per step, in radians, whatever the scale of the loss.
         pairs: `greedy` takes the largest |A_ij| first; `random` draws a random pairing; `steepest`
@@ -38,7 +42,8 @@ class GivensDescent(torch.optim.Optimizer):
 
     Raises:
         ConfigError: a setting out of its range.
-        ShapeError: a parameter that is not square.
+        ShapeError: a parameter that is not square. InputError: one that is not orthonormal.
+        NonFiniteError: in `step`, a gradient with NaN or infinity (on a CPU).
 
     Source: Jiang et al., A differentiable approach to learning rotations for product quantization
         via Givens coordinate descent, arXiv 2203.05082, algorithm 2.
@@ -54,18 +59,27 @@ class GivensDescent(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         seed: int = 0,
     ) -> None:
-        if not lr >= 0:
-            raise ConfigError(f"lr: got {lr}, wanted at least 0")
+        if not 0 <= lr < math.inf:
+            raise ConfigError(f"lr: got {lr}, wanted at least 0 and finite")
+        if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
+            raise ConfigError(f"betas: got {betas}, wanted two numbers from 0 to below 1")
         if pairs not in ("greedy", "random", "steepest"):
             raise ConfigError(f"pairs: got {pairs!r}, wanted greedy, random or steepest")
         if step_size not in ("adam", "plain"):
             raise ConfigError(f"step_size: got {step_size!r}, wanted adam or plain")
         defaults = dict(lr=lr, pairs=pairs, step_size=step_size, betas=betas, seed=seed)  # noqa: C408
-        super().__init__(params, defaults)
+        # A layer without a rotation has no such parameters, and the same loop should run.
+        super().__init__(list(params) or [{"params": []}], defaults)
         for group in self.param_groups:
             for param in group["params"]:
                 if param.ndim != 2 or param.shape[0] != param.shape[1]:
                     raise ShapeError(f"params: got {tuple(param.shape)}, wanted [dim, dim]")
+                error = orthonormality_error(param)
+                if not error <= _MAX_ERROR:
+                    raise InputError(
+                        f"params: got a matrix with max |R R^T - I| = {error:.3g}, wanted an "
+                        f"orthonormal one (at most {_MAX_ERROR:g})"
+                    )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -81,6 +95,9 @@ class GivensDescent(torch.optim.Optimizer):
         return loss
 
     def _turn(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        # Only where looking at a value costs nothing; on a GPU it would stop the stream.
+        if grad.device.type == "cpu" and not torch.isfinite(grad.sum()):
+            raise NonFiniteError("gradient of a rotation: NaN or infinity; nothing was turned")
         state = self.state[param]
         state["step"] = step = state.get("step", 0) + 1
         product = grad @ param.T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from poeem.config import LayerConfig, build, flat_arguments
-from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError
+from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError, ShapeError
 from poeem.quantize import coarse, product
-from poeem.quantize.checks import check_vectors
+from poeem.quantize.checks import check_numbers, check_vectors
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import starting_point
@@ -62,6 +63,9 @@ class IndexLayer(nn.Module):
             pass_through_steps, num_samples, kmeans_iterations, rotation_iterations,
             revive_window, seed.
 
+    Each forward call in training mode is one step towards the warm start, so keep the layer out of
+    activation checkpointing, which calls it twice.
+
     Parameters of the module, always float32 (or float64 after `.double()`):
         rotation: [dim, dim], orthonormal, or None; hand it to `GivensDescent`.
         centroids: [num_lists, dim], in rotated space.
@@ -77,10 +81,20 @@ class IndexLayer(nn.Module):
     def __init__(self, dim: int, **settings: Any) -> None:
         super().__init__()
         config = build(LayerConfig, settings)
-        if type(dim) is not int or dim < 1 or dim % config.num_subspaces:
+        try:
+            dim = operator.index(dim)  # NumPy's integers too
+        except TypeError:
+            raise ConfigError(f"dim: got {dim!r}, wanted an integer") from None
+        if dim < 1 or dim % config.num_subspaces:
             raise ConfigError(
                 f"dim: got {dim!r}, wanted a positive multiple of num_subspaces "
                 f"({config.num_subspaces})"
+            )
+        if config.num_samples < max(config.num_codewords, config.num_lists):
+            raise ConfigError(
+                f"num_samples: got {config.num_samples}, wanted at least "
+                f"{max(config.num_codewords, config.num_lists)}, the larger of num_codewords and "
+                "num_lists"
             )
         self.dim = dim
         self.config = config
@@ -289,8 +303,27 @@ class IndexLayer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor, lists: Tensor | None = None) -> Tensor:
-        """Return T(x), float [n, dim], in the space of the vectors, from codes and lists."""
+        """Return T(x), in the space of the vectors, from what `encode` returned.
+
+        Args:
+            codes: integers [n, num_subspaces], each below num_codewords.
+            lists: integers [n], each below num_lists; with lists they must be there, without not.
+
+        Returns:
+            float [n, dim].
+
+        Raises:
+            NotWarmError: before the warm start. ShapeError, DtypeError, InputError.
+        """
         self._require_warm("decoding")
+        if (lists is not None) != bool(self.num_lists):
+            given = "none" if lists is None else "some"
+            raise ShapeError(
+                f"lists: got {given}, wanted them iff num_lists ({self.num_lists}) > 0"
+            )
+        check_numbers("codes", codes, (None, self.num_subspaces), self.num_codewords)
+        if lists is not None:
+            check_numbers("lists", lists, (len(codes),), self.num_lists)
         return self._decode(codes.long(), None if lists is None else lists.long())
 
     def export_parts(self) -> QuantizerParts:
@@ -383,9 +416,18 @@ class IndexLayer(nn.Module):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         progress = state_dict.pop(prefix + "progress", None)
         samples = state_dict.pop(prefix + "samples", None)
-        if progress is None:
-            raise CheckpointError(f"{prefix}progress: missing, wanted the layer's phase and steps")
+        values: list[int] = [] if progress is None else progress.tolist()
+        if len(values) != 3 or values[0] not in list(Phase):
+            got = "nothing" if progress is None else values
+            raise CheckpointError(f"{prefix}progress: got {got}, wanted phase, steps and window")
+        missing, errors = args[2], args[4]
+        before = len(missing) + len(errors)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        phase, self.num_steps, self._num_windowed = (int(value) for value in progress)
-        self.phase = Phase(phase)
+        if len(missing) + len(errors) > before:
+            return  # torch will raise; the phase stays that of the parameters that are here
+        for parameter in self.parameters():  # assign=True may have put half precision in
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
+        self.phase = Phase(values[0])
+        self.num_steps, self._num_windowed = values[1:]
         self._samples = [] if samples is None else [samples.to(self.codebooks)]

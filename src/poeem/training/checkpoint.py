@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from pathlib import Path
 
 import torch
@@ -34,8 +35,13 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
         "sizes": json.dumps(_sizes(state)),
         "joint": json.dumps(state.layer is not None),
     }
+    metadata["checksums"] = json.dumps({name: _crc32(t) for name, t in tensors.items()})
+    metadata["metadata_crc32"] = _metadata_crc32(metadata)
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
 
 
 def load_checkpoint(state: TrainingState, path: Path) -> None:
@@ -101,6 +107,22 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise CheckpointError(f"{path}: not a checkpoint of this library")
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if metadata.get("metadata_crc32") != _metadata_crc32(metadata):
+        raise CheckpointError(f"{path}: damaged: the checksum of its metadata differs")
+    wanted = json.loads(metadata["checksums"])
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors or wanted.get(name) != _crc32(tensors[name]):
+            raise CheckpointError(f"{path}: damaged: the checksum of {name} differs")
+    return metadata, tensors
+
+
+def _crc32(tensor: Tensor) -> int:
+    return zlib.crc32(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def _metadata_crc32(metadata: dict[str, str]) -> str:
+    kept = {k: v for k, v in metadata.items() if k != "metadata_crc32"}
+    return str(zlib.crc32(json.dumps(kept, sort_keys=True).encode()))

@@ -80,7 +80,8 @@ class Bar:
             TextColumn("left"),
             console=console or Console(stderr=True),
         )
-        fields: dict[str, Any] = {"epoch": 1, "epochs": num_epochs, "loss": 0.0, "rate": ""}
+        epoch = min(num_epochs, 1 + done_steps * num_epochs // max(1, total_steps))
+        fields: dict[str, Any] = {"epoch": epoch, "epochs": num_epochs, "loss": 0.0, "rate": ""}
         self._task: TaskID = self._progress.add_task(
             title, total=total_steps, completed=done_steps, **fields
         )

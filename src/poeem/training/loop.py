@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poeem.config import TrainConfig
-from poeem.errors import TrainingInterrupted
+from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
 from poeem.quantize.health import ScalarWriter
@@ -71,7 +71,7 @@ def train(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
                 state.set_rates(rate_factor(config, state.epoch + state.batch / num_batches))
-                retrieval, extra = batch_losses(state, pairs, users, items, log_q)
+                retrieval, extra = _checked_losses(state, pairs, users, items, log_q)
                 state.zero_grad()
                 (retrieval + extra).backward()
                 state.optimize()
@@ -129,6 +129,19 @@ def batch_losses(
     return retrieval, extra
 
 
+def _checked_losses(
+    state: TrainingState, pairs: TrainingPairs, users: Tensor, items: Tensor, log_q: Tensor
+) -> tuple[Tensor, Tensor | float]:
+    try:
+        return batch_losses(state, pairs, users, items, log_q)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"training diverged in epoch {state.epoch + 1}, after {state.step} steps: {error}; "
+            f"learning_rate was {state.config.train.learning_rate:g}, wanted a smaller one",
+            error.rows,
+        ) from error
+
+
 def rate_factor(config: TrainConfig, epoch: float) -> float:
     """Return the share of the step sizes to use at a fractional epoch: 1, then down to 0."""
     if config.decay_epochs == 0:
@@ -165,6 +178,9 @@ def _warm_start(state: TrainingState, display: Display) -> None:
     layer = state.layer
     if layer is None or layer.phase is Phase.JOINT:
         return
+    display.message(
+        f"warm start: fitting rotation and codebooks to {state.model.num_items:,} items"
+    )
     layer.warm_start(state.model.all_items())
     used = layer.health(state.model.all_items()[: layer.config.num_samples])
     display.message(f"warm start: distortion {used.distortion:.4f}")
@@ -194,7 +210,8 @@ def _interruption(state: TrainingState, checkpoint: Path | None) -> TrainingInte
     where = f"stopped by you in epoch {state.epoch + 1}, after {state.step} steps"
     if checkpoint is None:
         return TrainingInterrupted(f"{where}; no checkpoint was asked for")
-    return TrainingInterrupted(f"{where}; go on from {checkpoint} with --resume", checkpoint)
+    how = f"go on from {checkpoint} with: poeem train --out {checkpoint.parent} --resume"
+    return TrainingInterrupted(f"{where}; {how}", checkpoint)
 
 
 def _divides(every: int, epoch: int) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from poeem.errors import ConfigError, ShapeError
+from poeem.quantize.checks import check_vectors
 
 # Logits held at once: a block of rows that stays in a CPU's cache between its five passes.
 _CPU_BLOCK = 2**20
@@ -34,15 +38,38 @@ def in_batch_softmax(
         item_ids: int [n]; None = do not mask by item.
         log_q: float32 [n], log probability that the item is drawn into a batch; None = even.
 
+    Computed in float32, whatever the inputs are and whatever autocast is around.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: vectors, ids or log_q that do not fit together.
+        ConfigError: temperature not positive and finite.
+
     Source: Yi et al., Sampling-bias-corrected neural modeling for large corpus item
         recommendations, RecSys 2019, eq. 3 and 4.
     """
-    bias = queries.new_zeros(len(items)) if log_q is None else -log_q
+    _check(queries, items, temperature, user_ids=user_ids, item_ids=item_ids, log_q=log_q)
     ids = [i for i in (user_ids, item_ids) if i is not None]
-    loss: Tensor = _InBatchSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, items, bias, 1.0 / temperature, ids
-    )
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        queries, items = queries.float(), items.float()
+        bias = queries.new_zeros(len(items)) if log_q is None else -log_q.float()
+        loss: Tensor = _InBatchSoftmax.apply(  # type: ignore[no-untyped-call]
+            queries, items, bias, 1.0 / temperature, ids
+        )
     return loss
+
+
+def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor | None) -> None:
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature: got {temperature}, wanted positive and finite")
+    check_vectors("items", items, items.shape[-1] if isinstance(items, Tensor) else 0)
+    check_vectors("queries", queries, items.shape[1])
+    if len(queries) != len(items):
+        raise ShapeError(
+            f"queries, items: got {len(queries)} and {len(items)} rows, wanted as many of each"
+        )
+    for name, values in per_row.items():
+        if values is not None and values.shape != (len(items),):
+            raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
 
 
 class _InBatchSoftmax(torch.autograd.Function):
