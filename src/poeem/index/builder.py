@@ -34,6 +34,7 @@ def build_index(
     metric: str = BuildConfig().metric,
     titles: Sequence[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
+    sample_queries: Any = None,
     batch_size: int = BuildConfig().batch_size,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
@@ -46,6 +47,7 @@ def build_index(
         metric: "ip", "l2" or "cosine".
         titles: n names, kept in the file.
         lineage: what made the index (a model's fingerprint, a step), JSON values, kept in the file.
+        sample_queries: vectors like the queries to come, for `Index.calibrated`; None = not now.
         batch_size: vectors encoded at a time.
         progress: called as progress(vectors done, n) after each batch.
 
@@ -65,7 +67,8 @@ def build_index(
     if ids is not None:
         ids = check_ids(ids, len(array))  # before the long work
     codes, lists = _encode(layer, array, parts.dim, batch_size, progress)
-    return _assemble(parts, codes, lists, ids, metric, titles, lineage)
+    index = _assemble(parts, codes, lists, ids, metric, titles, lineage)
+    return _calibrated(index, sample_queries)
 
 
 def build_index_from_codes(
@@ -79,6 +82,7 @@ def build_index_from_codes(
     metric: str = BuildConfig().metric,
     titles: Sequence[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
+    sample_queries: Any = None,
 ) -> Index:
     """Index codes that were made elsewhere.
 
@@ -88,7 +92,7 @@ def build_index_from_codes(
         lists: integers [n], each below num_lists; with `centroids` or not at all.
         centroids: float32 [num_lists, dim], in rotated space.
         rotation: float32 [dim, dim], orthonormal to 1e-3, x' = rotation @ x; None = identity.
-        ids, metric, titles, lineage: as in `build_index`.
+        ids, metric, titles, lineage, sample_queries: as in `build_index`.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError: as in `build_index`.
@@ -96,7 +100,12 @@ def build_index_from_codes(
     """
     parts = check_parts(Parts(rotation, centroids, codebooks))
     array = as_array("codes", codes)
-    return _assemble(parts, array, lists, ids, Metric.of(metric), titles, lineage)
+    index = _assemble(parts, array, lists, ids, Metric.of(metric), titles, lineage)
+    return _calibrated(index, sample_queries)
+
+
+def _calibrated(index: Index, sample_queries: Any) -> Index:
+    return index if sample_queries is None else index.calibrated(sample_queries)
 
 
 def _encode(

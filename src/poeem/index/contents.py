@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem.index.calibration import Calibration
 from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
 from poeem.types import Array, FloatArray, IntArray, Metric
 
@@ -34,6 +35,7 @@ class IndexContents:
     codes: uint8|uint16 [num_blocks, packed columns, BLOCK_ITEMS], see `poeem.index.codes`.
     ids: uint32|int64 [num_items]; None = the ids are 0..num_items-1 in storage order.
     norms: float32 [num_items]; l2 with lists: |T(x)|^2, cosine: |T(x)|, else None.
+    calibration: recall by lists visited, as far as it was measured.
     lineage: what made the index, JSON values only.
     created: UTC, ISO 8601.
     """
@@ -48,6 +50,7 @@ class IndexContents:
     ids: Array | None = None
     norms: FloatArray | None = None
     titles: Titles | None = None
+    calibration: Calibration | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     library_version: str = ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from poeem.errors import CorruptIndexError, IndexFileError, NotAnIndexError
 from poeem.files import atomic_write
+from poeem.index.calibration import to_text
 from poeem.index.contents import IndexContents, Titles
 from poeem.index.header import (
     DTYPES,
@@ -71,6 +72,8 @@ def write_index(contents: IndexContents, path: Path) -> None:
         "library_version": contents.library_version,
         "lineage": json.dumps(dict(contents.lineage), separators=(",", ":")),
     }
+    if contents.calibration is not None:
+        metadata["calibration"] = to_text(contents.calibration)
     for name, tensor in tensors.items():
         metadata[f"crc32.{name}"] = crc_text(tensor).decode()
 
@@ -146,6 +149,7 @@ def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
         ids=tensors.get("ids"),
         norms=tensors.get("norms"),
         titles=titles,
+        calibration=header.calibration,
         lineage=header.lineage,
         created=header.metadata["created"],
         library_version=header.metadata["library_version"],

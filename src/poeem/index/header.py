@@ -18,6 +18,7 @@ from poeem.errors import (
     NotAnIndexError,
     TruncatedIndexError,
 )
+from poeem.index.calibration import Calibration, from_values
 from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
 from poeem.index.contents import metric_uses_norms
 from poeem.types import Array, Metric
@@ -56,6 +57,7 @@ class Header:
     num_items: int
     metadata: Mapping[str, str]
     lineage: Mapping[str, Any]
+    calibration: Calibration | None
     tensors: Mapping[str, TensorEntry]
     data_start: int
 
@@ -100,8 +102,13 @@ def parse_header(data: memoryview) -> Header:
     tensors = {name: _parse_entry(name, entry) for name, entry in table.items()}
     _check_places(tensors, header_end, len(data))
     metric = _check_shapes(metadata, tensors)
-    lineage = _parse_json(_text(metadata, "lineage").encode())
-    return Header(metric, _count(metadata, "num_items"), metadata, lineage, tensors, header_end)
+    lineage = _parse_json(_text(metadata, "lineage"))
+    calibration = None
+    if "calibration" in metadata:
+        values = _parse_json(metadata["calibration"])
+        calibration = from_values(values, _count(metadata, "num_lists"))
+    num_items = _count(metadata, "num_items")
+    return Header(metric, num_items, metadata, lineage, calibration, tensors, header_end)
 
 
 def normalisation_of(metric: Metric) -> str:
@@ -128,7 +135,7 @@ def _check_checksum(data: memoryview) -> int:
     return header_end
 
 
-def _parse_json(text: bytes) -> dict[str, Any]:
+def _parse_json(text: bytes | str) -> dict[str, Any]:
     """Parse an object strictly: UTF-8, no key twice, no NaN."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,7 +147,8 @@ def _parse_json(text: bytes) -> dict[str, Any]:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        value = json.loads(text.decode(), object_pairs_hook=once, parse_constant=no_constant)
+        text = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=once, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise CorruptIndexError(f"header: not JSON, {error}") from None
     if not isinstance(value, dict):

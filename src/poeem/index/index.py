@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from poeem.config import SearchConfig
 from poeem.errors import ConfigError, CorruptIndexError, IdError, ShapeError
 from poeem.index import reference
 from poeem.index.arguments import check_ids
+from poeem.index.calibration import Calibration, check_target, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
 from poeem.index.format import read_index, tensors_of, write_index
@@ -65,6 +67,7 @@ class Index:
         k: int = SearchConfig().k,
         *,
         num_probes: int | None = SearchConfig().num_probes,
+        target_recall: float | None = None,
         num_threads: int = SearchConfig().num_threads,
         allowed: Any = None,
     ) -> SearchResult:
@@ -75,6 +78,9 @@ class Index:
                 tensor. The heads are vectors of one user; an item's score is its maximum over them.
             k: items per query; beyond the catalogue (or the probed lists) ids are -1, scores -inf.
             num_probes: lists visited for each query vector; None = all. Ignored without lists.
+            target_recall: instead of num_probes: visit as many lists as found this share (above 0,
+                at most 1) of the exhaustive answer when the index was calibrated. What it promises
+                holds on average, for queries like the samples and k near theirs.
             num_threads: queries are shared by this many threads; 0 = one per core.
             allowed: the only items to return: integers, ids (unknown ones count for nothing), or
                 bool [num_items], one for each of `index.ids`; None = all. Where the lists probed
@@ -86,12 +92,15 @@ class Index:
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: of queries; rows are named.
-            ConfigError: k, num_probes or num_threads out of range, or POEEM_KERNEL unknown.
+            ConfigError: k, num_probes, target_recall or num_threads out of range; num_probes and
+                target_recall given, or the latter and not calibrated; POEEM_KERNEL unknown.
             IdError, ShapeError: of allowed.
         """
         array = check_vectors("queries", queries, self.dim, num_axes=(1, 2, 3))
         if array.ndim < 3:
             array = array.reshape(-1, 1, self.dim)  # [n, num_heads = 1, dim]
+        if target_recall is not None:
+            num_probes = self._probes_for(target_recall, num_probes)
         probes = 0 if num_probes is None else _check_count("num_probes", num_probes, 1, 2**63 - 1)
         threads = _check_count("num_threads", num_threads, 0, MAX_THREADS)
         ids, scores = _native.search(
@@ -104,6 +113,38 @@ class Index:
             allowed=None if allowed is None else pack_bits(self._allowed_positions(allowed)),
         )
         return SearchResult(ids, scores)
+
+    def calibrated(
+        self,
+        sample_queries: Any,
+        k: int = 100,
+        *,
+        num_threads: int = SearchConfig().num_threads,
+    ) -> Index:
+        """Return this index with a table of recall by lists visited, for `target_recall`.
+
+        Recall is the share of the k best items of all lists that are found at 1, 2, 4, ... probes,
+        on average over the samples. `save` keeps the table. Arrays are shared, not copied. Without
+        lists every search is exhaustive and there is nothing to measure.
+
+        Args:
+            sample_queries: like the queries to come, some hundreds or more; see `search`.
+            k: items of an answer.
+            num_threads: as in `search`.
+
+        Raises:
+            ShapeError, DtypeError, NonFiniteError, ConfigError: as in `search`.
+        """
+        k = _check_count("k", k, 1, MAX_K)
+        queries = check_vectors("sample_queries", sample_queries, self.dim, num_axes=(1, 2, 3))
+        if not self.num_lists:
+            return self
+
+        def search(num_probes: int) -> IntArray:
+            return self.search(queries, k, num_probes=num_probes, num_threads=num_threads).ids
+
+        calibration = measure(search, k, self.num_lists)
+        return Index(dataclasses.replace(self._contents, calibration=calibration))
 
     def reconstruct(self, ids: Any) -> FloatArray:
         """Return T(x), what the index knows of items: float32 [n, dim], in the input space.
@@ -202,6 +243,11 @@ class Index:
         return self._contents.codebooks
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Recall by lists visited; None where it was not measured."""
+        return self._contents.calibration
+
+    @property
     def has_titles(self) -> bool:
         """Whether `titles` can answer."""
         return self._contents.titles is not None
@@ -249,7 +295,25 @@ class Index:
                 "max": int(sizes.max()),
                 "empty": int((sizes == 0).sum()),
             }
+        if contents.calibration is not None:
+            info["calibration"] = dataclasses.asdict(contents.calibration)
         return info
+
+    def _probes_for(self, target_recall: Any, num_probes: int | None) -> int | None:
+        """Return the lists to visit; None = all."""
+        target = check_target(target_recall)
+        if num_probes is not None:
+            raise ConfigError(
+                f"target_recall: got {target} beside num_probes {num_probes}, wanted one of them"
+            )
+        if not self.num_lists:
+            return None
+        if self.calibration is None:
+            raise ConfigError(
+                "target_recall: the index is not calibrated; build it with sample_queries, or use "
+                "what index.calibrated(sample_queries) returns"
+            )
+        return self.calibration.probes_for(target)
 
     def _allowed_positions(self, allowed: Any) -> Array:
         """Return a filter as bool [num_items], in storage order."""
