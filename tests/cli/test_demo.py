@@ -2,9 +2,11 @@
 
 import json
 import shlex
+import shutil
 
 import pytest
 
+from poeem.errors import TrainingInterrupted
 from poeem.evaluation import faiss_rival
 from tests.cli.conftest import Call, write_table
 
@@ -48,11 +50,39 @@ def test_the_commands_that_demo_names_work(demo):
         assert done.code == 0, (command, done.err)
 
 
-def test_demo_replaces_its_own_runs_only(demo, run):
+def test_demo_replaces_its_own_runs_only(demo, run, monkeypatch):
     _, folder = demo
+    monkeypatch.chdir(folder)
     table = folder / "toys.csv"
     refused = Call("demo", table, "--epochs", "1", "--out", run)
     assert refused.code == 3
     assert "no demo's" in refused.err
     again = Call("demo", table, "--epochs", "1", "--json")
     assert again.json["rows"][0]["name"] == "exact, float vectors"
+    names = {path.name for path in (folder / "runs" / "toys").iterdir()}
+    assert {"comparison.png", "items.poeem", "4-bytes"} <= names
+    assert not {"unfinished", "finished"} & names
+
+
+def test_a_demo_that_is_stopped_leaves_the_earlier_one(demo, monkeypatch):
+    _, folder = demo
+    out = folder / "runs" / "toys"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.chdir(folder)
+
+    def stop(*args, **kwargs):
+        raise TrainingInterrupted("stopped by you")
+
+    monkeypatch.setattr("poeem.cli.demo_job.train_run", stop)
+    assert Call("demo", folder / "toys.csv", "--epochs", "1").code == 130
+    shutil.rmtree(out / "unfinished")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_table_too_small_for_the_demo(table, tmp_path):
+    pytest.importorskip("faiss")
+    call = Call("demo", table, "--out", tmp_path / "demo")
+    assert call.code == 3
+    assert "demo: got 40 items, wanted at least 256" in call.err
+    assert "poeem train" in call.err
+    assert not (tmp_path / "demo").exists()

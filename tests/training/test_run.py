@@ -1,6 +1,7 @@
 """Runs at the level of the library: what is prepared, kept in the folder, built and measured."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from poeem.errors import (
     InputError,
     LineageError,
     NotWarmError,
+    TrainingInterrupted,
 )
 from poeem.evaluation.metrics import Grouped
 from poeem.index import Index
 from poeem.quantize.layer import Phase
-from poeem.training.checkpoint import save_checkpoint
+from poeem.training.checkpoint import fingerprint, save_checkpoint
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.prepared import prepare
 from poeem.training.run import (
@@ -151,15 +153,78 @@ def test_a_run_is_not_overwritten_unless_asked(config, tmp_path):
     train_run(short, tmp_path)
     with pytest.raises(InputError, match="already holds a run"):
         train_run(short, tmp_path)
-    (tmp_path / "items.poeem").write_bytes(b"of the old run")
-    train_run(short, tmp_path, overwrite=True)
-    assert not (tmp_path / "items.poeem").exists()
+    build_run(tmp_path)
+    old = evaluate_run(tmp_path)
+    train_run(other(short), tmp_path, overwrite=True)
+    assert RunFolder(tmp_path).read_config() == other(short)
+    assert TrainedRun.load(tmp_path).config == other(short)
+    assert not (tmp_path / "unfinished").exists()
+    with pytest.raises(LineageError, match="poeem build"):  # the index is the old run's until then
+        evaluate_run(tmp_path)
+    build_run(tmp_path)
+    assert evaluate_run(tmp_path).engine != old.engine
+
+
+def other(config):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=9))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_run_stays_whole_until_its_successor_has_ended(config, folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "run")
+    before = contents(path)
+
+    def fail(state):
+        raise KeyError("stopped at the warm start")
+
+    with pytest.raises(KeyError):
+        train_run(other(config), path, overwrite=True, on_warm_start=fail)
+    assert contents(path) == before
+    assert evaluate_run(path).engine
+    with pytest.raises(InputError, match="already holds a run"):
+        train_run(other(config), path)
+    with pytest.raises(ConfigError, match=r"\[train\] seed = 0 \(was 9\)"):
+        train_run(config, path, resume=True)
+    state = train_run(other(config), path, resume=True)
+    assert state.epoch == config.train.epochs
+    build_run(path)
+    assert TrainedRun.load(path).config == other(config)
+    assert {p.name for p in path.iterdir()} == set(before)
+    unbroken = train_run(other(config), tmp_path / "unbroken")
+    assert TrainedRun.load(path).fingerprint == fingerprint(unbroken)
+
+
+def test_a_move_that_was_cut_off_is_ended(config, folder, tmp_path):
+    path, new = shutil.copytree(folder, tmp_path / "run"), tmp_path / "new"
+    train_run(other(config), new)
+    (path / "finished").mkdir()
+    for name in ("config.toml", "checkpoint.safetensors"):  # ids.npz is in its place already
+        shutil.copy(new / name, path / "finished" / name)
+    assert TrainedRun.load(path).fingerprint == TrainedRun.load(new).fingerprint
+    assert RunFolder(path).read_config() == other(config)
+    assert not (path / "finished").exists()
+
+
+def test_a_stopped_successor_names_what_stays(config, folder, tmp_path, monkeypatch):
+    path = shutil.copytree(folder, tmp_path / "run")
+
+    def stop(*args, **kwargs):
+        raise TrainingInterrupted("stopped by you", path / "x")
+
+    monkeypatch.setattr("poeem.training.run.train", stop)
+    with pytest.raises(TrainingInterrupted, match=r"the earlier run in .* stays"):
+        train_run(other(config), path, overwrite=True)
 
 
 def test_a_finished_run_can_be_resumed(config, folder):
     before = (folder / "checkpoint.safetensors").read_bytes()
-    state = train_run(config, folder, resume=True)
+    said = []
+    state = train_run(config, folder, resume=True, say=said.append)
     assert state.epoch == config.train.epochs
+    assert said == [f"{folder}: all 3 epochs are trained already"]
     assert (folder / "checkpoint.safetensors").read_bytes() == before
 
 
@@ -213,7 +278,7 @@ def test_build_elsewhere_with_other_settings(folder, tmp_path):
 
 def test_a_run_stopped_before_its_warm_start_has_no_index(config, tmp_path):
     prepared = prepare(config)
-    RunFolder(tmp_path).clear(config, prepared.catalogue)
+    RunFolder(tmp_path).begin(config, prepared.catalogue)
     state = new_state(config, prepared, joint=True)
     save_checkpoint(state, RunFolder(tmp_path).checkpoint)
     with pytest.raises(NotWarmError):

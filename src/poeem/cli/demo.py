@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poeem.cli.output import Json, answers, print_json, remarks
+from poeem.cli.output import Json, answers, print_json, say
 from poeem.cli.train import anchored, data_line
 
 if TYPE_CHECKING:
@@ -46,25 +46,28 @@ def demo(
     The comparison is with exact search over the vectors of the model's float twin, and with indexes
     that Faiss builds from these vectors afterwards.
     """
-    from poeem.cli.demo_job import Demo, demo_config
+    from poeem.cli.demo_job import Demo, check_data, demo_config, take_folder
     from poeem.evaluation.comparison import save_json, save_picture
     from poeem.evaluation.faiss_rival import require_faiss
     from poeem.training.display import Bar
+    from poeem.training.folder import RunFolder
     from poeem.training.prepared import prepare
 
     require_faiss()  # before minutes of training, not after
     start = time.perf_counter()
     config = anchored(demo_config(epochs, path))
     folder = out or Path("runs") / Path(config.data.path).stem
-    console = remarks()
     prepared = prepare(config)
-    console.print(data_line(prepared))
-    result = Demo(config, prepared, folder, Bar, console.print).run(overwrite=overwrite)
+    say(data_line(prepared))
+    check_data(config, prepared)
+    work = take_folder(folder, overwrite=overwrite)
+    result = Demo(config, prepared, work, Bar, say).run()
     result.seconds["all"] = time.perf_counter() - start
     facts = {"data": config.data.path, "config": config.to_dict(), "seconds": result.seconds}
-    save_json(result.rows, facts, folder / "comparison.json")
-    title = f"{folder.name}: index learned with the model, or built afterwards"
-    save_picture(result.rows, title, folder / "comparison.png")
+    save_json(result.rows, facts, work / "comparison.json")
+    title = f"{Path(config.data.path).stem}: index learned with the model, or built afterwards"
+    save_picture(result.rows, title, work / "comparison.png")
+    RunFolder(folder).finish()
     if json:
         print_json({"out": str(folder), **facts, "rows": [vars(row) for row in result.rows]})
     else:
@@ -96,7 +99,7 @@ def _show(result: DemoResult, prepared: Prepared, folder: Path) -> None:
         ("evaluate", folder),
     ):
         command = shlex.join(["poeem", *map(str, words)])
-        console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {command}", soft_wrap=True)
 
 
 def _example(prepared: Prepared, folder: Path) -> tuple[Any, Any, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from poeem.config import Config
-from poeem.errors import InputError, TrainingInterrupted
+from poeem.errors import DataError, InputError, TrainingInterrupted
 from poeem.evaluation.comparison import AFTERWARDS, FLOAT, JOINT, Row
 from poeem.evaluation.faiss_rival import RIVALS, FaissRival, build_rival
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
@@ -70,6 +70,46 @@ def demo_config(epochs: int | None, path: str | None) -> Config:
     return dataclasses.replace(SETTINGS, data=data, train=train)
 
 
+def check_data(config: Config, prepared: Prepared) -> EvaluationSet:
+    """Return the held-out pairs, once it is known that the demo can be made with the data.
+
+    Raises:
+        InputError: nothing is held out to compare on.
+        DataError: fewer items than the demo's indexes have codewords.
+    """
+    if prepared.test is None:
+        raise InputError("demo: the data has no held-out pairs to compare on")
+    have, wanted = prepared.pairs.num_items, config.layer.num_codewords
+    if have < wanted:
+        raise DataError(
+            f"demo: got {have} items, wanted at least {wanted}, as many as a codebook of its "
+            "indexes has codewords; for a smaller table: poeem train --num-codewords 16"
+        )
+    return prepared.test
+
+
+def take_folder(folder: Path, *, overwrite: bool) -> Path:
+    """Return the folder to work in: `folder`, or a part of it while an earlier demo is there.
+
+    Call `RunFolder(folder).finish()` when all is done.
+
+    Args:
+        folder: where all is to be in the end.
+        overwrite: replace a run there even if no demo made it.
+
+    Raises:
+        InputError: there is such a run. SaveError: the folder cannot be made.
+    """
+    files = RunFolder(folder)
+    if files.holds_a_run() and not (overwrite or (folder / MARK).exists()):
+        raise InputError(
+            f"out: {folder} holds a run that is no demo's; name another folder or give --overwrite"
+        )
+    work = files.begin_folder()
+    (work.path / MARK).touch()
+    return work.path
+
+
 @dataclass
 class DemoResult:
     """What came out: rows of the comparison, and seconds of each part."""
@@ -83,7 +123,7 @@ class Demo:
     """A demo under way.
 
     config, prepared: settings and the data they lead to.
-    folder: where run and index go; of the smaller ones, in folders below.
+    folder: where run and index go, from `take_folder`; of the smaller ones, in folders below.
     display: shows the trainings. say: receives a line before each longer part.
     """
 
@@ -94,27 +134,22 @@ class Demo:
     say: Callable[[str], None]
     result: DemoResult = field(default_factory=DemoResult)
 
-    def run(self, *, overwrite: bool) -> DemoResult:
+    def run(self) -> DemoResult:
         """Train joint models and their twin, build all indexes, compare them on held-out pairs.
 
-        Args:
-            overwrite: replace a run in the folder even if no demo made it.
-
         Raises:
-            InputError: there is such a run, or nothing is held out to compare on.
+            InputError, DataError: see `check_data`.
             TrainingInterrupted: Ctrl-C.
         """
-        if self.prepared.test is None:
-            raise InputError("demo: the data has no held-out pairs to compare on")
-        self._take_folder(overwrite)
+        test = check_data(self.config, self.prepared)
         try:
             twin = self._train_all()
         except TrainingInterrupted as error:
             message = "stopped by you; call the demo again to start over"
             raise TrainingInterrupted(message, error.checkpoint) from error
-        self.result.rows.append(self._exact_row(twin, self.prepared.test))
+        self.result.rows.append(self._exact_row(twin, test))
         for num_bytes in (self.config.layer.num_subspaces, *SMALLER):
-            self._add_rivals(twin, self.prepared.test, num_bytes)
+            self._add_rivals(twin, test, num_bytes)
             self.result.rows.append(self._joint_row(num_bytes))
         return self.result
 
@@ -122,16 +157,6 @@ class Demo:
         """Return the run's folder of the joint model with so many bytes per item."""
         is_main = num_bytes == self.config.layer.num_subspaces
         return self.folder if is_main else self.folder / f"{num_bytes}-bytes"
-
-    def _take_folder(self, overwrite: bool) -> None:
-        mark = self.folder / MARK
-        if RunFolder(self.folder).holds_a_run() and not (overwrite or mark.exists()):
-            raise InputError(
-                f"out: {self.folder} holds a run that is no demo's; name another folder or give "
-                "--overwrite"
-            )
-        RunFolder(self.folder).make()
-        mark.touch()
 
     def _train_all(self) -> TrainingState:
         """Train the main joint model, and from its warm start on all others; return the twin."""
@@ -157,8 +182,8 @@ class Demo:
             train_state(twin, self.prepared, display=self.display, title="float twin")
         for num_bytes, state in smaller.items():
             self.say(f"the same from the warm start with an index of {num_bytes} bytes")
-            files = RunFolder(self.folder_of(num_bytes))
-            files.clear(state.config, self.prepared.catalogue)
+            target = RunFolder(self.folder_of(num_bytes))
+            files = target.begin(state.config, self.prepared.catalogue)
             with self._timed(f"joint training, {num_bytes} bytes, from the warm start"):
                 train_state(state, self.prepared, checkpoint=files.checkpoint, display=self.display)
         return twin

@@ -18,12 +18,17 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object, for m
 
 def answers() -> Console:
     """Return the console for what was asked; made when used, so that tests can catch it."""
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def remarks() -> Console:
     """Return the console for everything else."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Print a remark of one line as it is, unwrapped."""
+    remarks().print(text, soft_wrap=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

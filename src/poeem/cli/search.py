@@ -157,18 +157,17 @@ def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dic
 
 def show(questions: Questions, found: list[dict[str, Any]]) -> None:
     """Print a table per question."""
-    from rich.markup import escape
     from rich.table import Table
 
     console = answers()
     if questions.had:
         console.print(f"had {len(questions.had)}, latest first:")
         for name in questions.had[:_MAX_NAMED]:
-            console.print(f"  {escape(name)}")
+            console.print(f"  {name}")
         if len(questions.had) > _MAX_NAMED:
             console.print(f"  and {len(questions.had) - _MAX_NAMED} more")
     for one in found:
-        table = Table(title=escape(one["query"]), title_justify="left")
+        table = Table(title=one["query"], title_justify="left")
         table.add_column("id", justify="right")
         table.add_column("score", justify="right")
         has_titles = any(item["title"] is not None for item in one["items"])
@@ -176,5 +175,5 @@ def show(questions: Questions, found: list[dict[str, Any]]) -> None:
             table.add_column("title", overflow="fold")
         for item in one["items"]:
             cells = [str(item["id"]), f"{item['score']:.4f}"]
-            table.add_row(*cells, *([escape(item["title"])] if has_titles else []))
+            table.add_row(*cells, *([item["title"]] if has_titles else []))
         console.print(table)

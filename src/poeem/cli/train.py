@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from poeem.cli.options import Given, settings
-from poeem.cli.output import Json, answers, counting, print_json, remarks
+from poeem.cli.output import Json, answers, counting, print_json, remarks, say
 from poeem.config import Config
 from poeem.config_file import config_toml
 from poeem.data.sources import BUNDLED
@@ -102,7 +102,7 @@ def _begun(out: Path | None) -> Config:
 
     if out is None:
         raise ConfigError("--resume: wanted the run's folder by --out")
-    return RunFolder(out).read_config()
+    return RunFolder(out).to_resume().read_config()
 
 
 def _train_and_build(
@@ -116,7 +116,7 @@ def _train_and_build(
     check_start(config, out, resume=resume, overwrite=overwrite)
     with counting("reading") as progress:
         prepared = prepare(config, progress=progress)
-    remarks().print(data_line(prepared))
+    say(data_line(prepared))
     state = train_run(
         config,
         out,
@@ -125,6 +125,7 @@ def _train_and_build(
         prepared=prepared,
         display=Bar,
         writer=_writer(out) if tensorboard else None,
+        say=say,
     )
     with counting("building the index") as progress:
         index = build_run(out, progress=progress)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ class RunFolder:
     """Names the files of a run.
 
     config.toml, checkpoint.safetensors, ids.npz; and items.poeem once an index was built.
+
+    A run that replaces one with a checkpoint is trained in `unfinished/` and takes its place only
+    when it has ended, so that whatever stops it, a whole run is here. The old index stays until
+    one is built from the new run; its lineage says that it is of another model.
     """
 
     path: Path
@@ -62,6 +68,7 @@ class RunFolder:
             CheckpointError: there is no run here.
             ConfigError: they cannot be read.
         """
+        self._settle()
         if not self.config.exists():
             raise CheckpointError(f"{self.path}: no run there, {self.config.name} is missing")
         return Config.from_dict(read_toml(self.config))
@@ -95,17 +102,64 @@ class RunFolder:
         except OSError as error:
             raise SaveError(f"out: {self.path} cannot be a folder: {error}") from error
 
-    def clear(self, config: Config, catalogue: Catalogue) -> None:
-        """Begin a run here: forget an earlier one, write settings and ids.
+    @property
+    def unfinished(self) -> RunFolder:
+        """Where a run is trained that is to replace the one here."""
+        return RunFolder(self.path / "unfinished")
+
+    def to_resume(self) -> RunFolder:
+        """Return where there is a run to go on with: `unfinished`, or else here."""
+        self._settle()
+        return self.unfinished if self.unfinished.config.exists() else self
+
+    def begin(self, config: Config, catalogue: Catalogue) -> RunFolder:
+        """Begin a run: write settings and ids, and return the folder to train in.
+
+        It is `unfinished` where there is a run to replace, else this one. Call `finish` at the end.
 
         Raises:
             SaveError: the system refused.
         """
-        self.make()
-        for path in (self.checkpoint, self.index):
-            path.unlink(missing_ok=True)
-        catalogue.save(self.ids)
-        write_config(config, self.config)
+        files = self.begin_folder()
+        catalogue.save(files.ids)
+        write_config(config, files.config)
+        return files
+
+    def begin_folder(self) -> RunFolder:
+        """Make the folder that `begin` returns, empty of an earlier attempt."""
+        self._settle()
+        shutil.rmtree(self.unfinished.path, ignore_errors=True)
+        files = self.unfinished if self.checkpoint.exists() else self
+        files.make()
+        return files
+
+    def finish(self) -> None:
+        """Let what is in `unfinished`, if anything, take the place of what is here.
+
+        Raises:
+            SaveError: the system refused; calling it again, or reading the run, goes on with it.
+        """
+        if self.unfinished.path.exists():
+            os.replace(self.unfinished.path, self._finished)
+        self._settle()
+
+    @property
+    def _finished(self) -> Path:
+        return self.path / "finished"
+
+    def _settle(self) -> None:
+        """Move what has been finished to its place, even if an earlier move was cut off."""
+        if not self._finished.exists():
+            return
+        try:
+            for path in sorted(self._finished.iterdir()):
+                target = self.path / path.name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                os.replace(path, target)
+            self._finished.rmdir()
+        except OSError as error:
+            raise SaveError(f"{self.path}: the new run cannot take its place: {error}") from error
 
 
 def _compare(was: object, wanted: object) -> list[tuple[str, object, object]]:

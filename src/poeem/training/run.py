@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from poeem.config import BuildConfig, Config, SearchConfig
-from poeem.errors import ConfigError, DataError, InputError, LineageError
+from poeem.errors import ConfigError, DataError, InputError, LineageError, TrainingInterrupted
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
@@ -49,6 +49,7 @@ def train_run(
     display: MakeDisplay | None = None,
     writer: ScalarWriter | None = None,
     on_warm_start: Callable[[TrainingState], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TrainingState:
     """Train in a folder, from the beginning or from where an earlier call was stopped.
 
@@ -57,11 +58,12 @@ def train_run(
         folder: where settings, ids and checkpoints go; made if missing.
         joint: with the index layer; False trains the float twin alone.
         resume: go on with the run that is there.
-        overwrite: replace the run that is there.
+        overwrite: replace the run that is there, once the new one has ended; see `RunFolder`.
         prepared: what `prepare(config)` returned, where the caller has it already.
         display: makes what shows the progress; None = nothing is shown.
         writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
         on_warm_start: called just before the warm start, e.g. to fork a twin from there.
+        say: receives a line where there is something to say, e.g. that nothing was left to do.
 
     Returns:
         The state after the last epoch. A resumed run gives the same, to the bit, as one that was
@@ -73,26 +75,45 @@ def train_run(
         CheckpointError: on resume, nothing there, damaged, or made for other data.
         TrainingInterrupted: Ctrl-C; a checkpoint has been left.
     """
-    files = RunFolder(Path(folder))
-    check_start(config, files.path, joint=joint, resume=resume, overwrite=overwrite)
+    target = RunFolder(Path(folder))
+    check_start(config, target.path, joint=joint, resume=resume, overwrite=overwrite)
     with _torch_threads(config.train.num_threads):
         prepared = prepared or prepare(config)
         _check_catalogue(config, prepared, joint)
         state = new_state(config, prepared, joint=joint)
         if resume:
+            files = target.to_resume()
             Catalogue.load(files.ids).require_same(prepared.catalogue, files.ids)
             if files.checkpoint.exists():  # else it was stopped before its first checkpoint
                 load_checkpoint(state, files.checkpoint)
         else:
-            files.clear(config, prepared.catalogue)
-        return train_state(
-            state,
-            prepared,
-            checkpoint=files.checkpoint,
-            display=display,
-            writer=writer,
-            on_warm_start=on_warm_start,
-        )
+            files = target.begin(config, prepared.catalogue)
+        if state.epoch < config.train.epochs:
+            with _naming_what_stays(target, files):
+                train_state(
+                    state,
+                    prepared,
+                    checkpoint=files.checkpoint,
+                    display=display,
+                    writer=writer,
+                    on_warm_start=on_warm_start,
+                )
+        elif say is not None:
+            say(f"{files.path}: all {state.epoch} epochs are trained already")
+        target.finish()
+        return state
+
+
+@contextmanager
+def _naming_what_stays(target: RunFolder, files: RunFolder) -> Iterator[None]:
+    """Say, where a run that replaces another is stopped, that the other is whole."""
+    try:
+        yield
+    except TrainingInterrupted as error:
+        if files == target:
+            raise
+        message = f"{error}; until it has ended, the earlier run in {target.path} stays"
+        raise TrainingInterrupted(message, error.checkpoint) from None
 
 
 def check_start(
@@ -111,7 +132,7 @@ def check_start(
         )
     files = RunFolder(Path(folder))
     if resume:
-        files.require_same(config)
+        files.to_resume().require_same(config)
     elif files.holds_a_run() and not overwrite:
         raise InputError(
             f"out: {files.path} already holds a run; go on with it by --resume, replace it by "
