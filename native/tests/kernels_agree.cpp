@@ -1,4 +1,5 @@
-// Every kernel against the scalar one, at sizes around the edges of units and blocks; meant for the sanitizers:
+// Every kernel against the scalar one, at sizes around the edges of units and blocks; meant for the sanitizers, and for
+// other machines (scripts/neon):
 //   cmake -S . -B build/sanitize -DPOEEM_CORE_ONLY=ON -DPOEEM_SANITIZE=ON
 //   cmake --build build/sanitize --target kernels_agree && build/sanitize/kernels_agree
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "../src/kernels/bounds.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/search.h"
@@ -109,6 +111,89 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
   return true;
 }
 
+// The masks themselves, bit by bit: a search would only be slower if a kernel let too much through. All numbers are
+// integers that floats hold, so there is one right answer.
+bool masks_agree(bool nibbles, std::int64_t columns, bool with_norms, std::mt19937& random) {
+  constexpr std::int64_t kBlocks = 3, kBegin = 1, kEnd = 4 * kBlocks - 1;
+  const auto bytes = [&random](std::int64_t count) {
+    std::vector<std::uint8_t> values(static_cast<std::size_t>(count));
+    for (std::uint8_t& value : values) value = static_cast<std::uint8_t>(random() >> 8);
+    return values;
+  };
+  const std::vector<std::uint8_t> codes = bytes(kBlocks * columns * poeem::kColumnBytes);
+  const std::int64_t table_bytes = nibbles ? 32 : 256;
+  const std::vector<std::uint8_t> entries = bytes(columns * table_bytes + 64);
+  const std::uint8_t* table =
+      entries.data() + (-reinterpret_cast<std::uintptr_t>(entries.data())) % 64;
+  std::vector<float> norms(static_cast<std::size_t>(4 * kBlocks * 64));
+  for (float& norm : norms) norm = static_cast<float>(random() % 20 * 16);
+  poeem::BoundTask task{};
+  task.codes = codes.data();
+  task.begin = kBegin;
+  task.end = kEnd;
+  task.num_columns = columns;
+  task.table = table;
+  task.threshold = static_cast<std::uint16_t>(columns * (nibbles ? 255 : 128));
+  if (with_norms) {
+    task.norms = norms.data();
+    task.scale = 2.0F, task.offset = -3.0F, task.factor = 2.0F;
+    task.shift = static_cast<float>(columns * (nibbles ? 510 : 256) - 300);
+  }
+  std::vector<std::uint64_t> truth(kEnd - kBegin), found(kEnd - kBegin);
+  for (std::int64_t item = kBegin * 64; item < kEnd * 64; ++item) {
+    std::int64_t sum = 0;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const int code = codes[static_cast<std::size_t>((item / 256 * columns + c) * 256 + item % 256)];
+      const std::uint8_t* row = table + c * table_bytes;
+      sum += nibbles ? row[code & 15] + row[16 + (code >> 4)] : row[code];
+    }
+    const float norm = norms[static_cast<std::size_t>(item)];
+    const bool passes = with_norms ? norm == 0.0F || 2.0F * static_cast<float>(sum) - 3.0F >=
+                                                         task.factor * norm + task.shift
+                                   : sum >= task.threshold;
+    if (passes)
+      truth[static_cast<std::size_t>(item / 64 - kBegin)] |= std::uint64_t{1} << (item % 64);
+  }
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    const poeem::BoundFunction bound = nibbles ? kernel.bound_nibbles : kernel.bound_bytes;
+    if (!kernel.supported() || bound == nullptr) continue;
+    bound(task, found.data());
+    if (found != truth) return false;
+  }
+  return true;
+}
+
+// Small integers, whose sums are exact with and without fused multiply-add: ties too must go to the same center.
+bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t centers, std::mt19937& random) {
+  constexpr std::int64_t kGroups = 2;
+  const auto integers = [&random](std::int64_t count) {
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& value : values) value = static_cast<float>(random() % 9) - 4.0F;
+    return values;
+  };
+  const std::vector<float> x = integers(kGroups * points * width);
+  const std::vector<float> c = integers(kGroups * centers * width);
+  poeem::NearestRequest request;
+  request.points = x.data();
+  request.group_stride = points * width;
+  request.point_stride = width;
+  request.centers = c.data();
+  request.num_groups = kGroups;
+  request.num_points = points;
+  request.width = width;
+  request.num_centers = centers;
+  request.kernel = "scalar";
+  std::vector<std::int64_t> truth(static_cast<std::size_t>(kGroups * points)), found(truth);
+  poeem::nearest(request, truth.data());
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    if (!kernel.supported()) continue;
+    request.kernel = kernel.name;
+    poeem::nearest(request, found.data());
+    if (found != truth) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -129,6 +214,21 @@ int main() {
             }
             ++num_cases;
           }
-  std::printf("%d indexes: all kernels agree\n", num_cases);
+  for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
+    for (int variant = 0; variant < 4; ++variant)
+      if (!masks_agree(variant & 1, columns, variant & 2, random)) {
+        std::printf("differ: masks of %ld columns, variant %d\n", static_cast<long>(columns), variant);
+        return 1;
+      }
+  for (std::int64_t points : {1, 15, 16, 17, 64, 65, 600})
+    for (std::int64_t width : {1, 2, 7, 16})
+      for (std::int64_t centers : {1, 3, 4, 5, 256})
+        if (!nearest_agrees(points, width, centers, random)) {
+          std::printf("differ: nearest of %ld points, width %ld, %ld centers\n",
+                      static_cast<long>(points), static_cast<long>(width),
+                      static_cast<long>(centers));
+          return 1;
+        }
+  std::printf("chosen: %s\n%d indexes: all kernels agree\n", poeem::choose_kernel("").name, num_cases);
   return 0;
 }

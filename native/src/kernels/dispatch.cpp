@@ -24,6 +24,9 @@ const std::vector<Kernel>& all_kernels() {
        bound_nibbles_avx512, &kNearestAvx512},
       {"avx2", "byte shuffles of 16 entries", "AVX2 and FMA", has_avx2, bound_bytes_avx2,
        bound_nibbles_avx2, &kNearestAvx2},
+#elif defined(__aarch64__)
+      {"neon", "look-ups of 64 entries", "64-bit ARM", always, bound_bytes_neon, bound_nibbles_neon,
+       &kNearestNeon},
 #endif
       {"scalar", "portable C++, one table look-up per code", "any", always, nullptr, nullptr,
        &kNearestScalar}};

@@ -18,6 +18,11 @@ void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
+#elif defined(__aarch64__)
+extern const NearestTile kNearestNeon;
+
+void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
+void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);
 #endif
 
 }  // namespace poeem
