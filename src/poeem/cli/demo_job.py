@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from poeem.cli.schedule import fitted
 from poeem.config import Config
 from poeem.errors import DataError, InputError, TrainingInterrupted
 from poeem.evaluation.comparison import AFTERWARDS, FLOAT, JOINT, Row
@@ -65,8 +66,7 @@ def demo_config(epochs: int | None, path: str | None) -> Config:
     if path is not None:
         data = dataclasses.replace(data, path=path)
     if epochs is not None:
-        warm = round(epochs * train.warm_start_epoch / train.epochs)
-        train = dataclasses.replace(train, epochs=epochs, warm_start_epoch=min(warm, epochs - 1))
+        train = fitted(dataclasses.replace(train, epochs=epochs), (), train)
     return dataclasses.replace(SETTINGS, data=data, train=train)
 
 

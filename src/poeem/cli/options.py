@@ -37,6 +37,10 @@ class Given:
     file: Sections
     options: Sections
 
+    def names(self, section: str) -> set[str]:
+        """Return the names of the settings of a section that the user set."""
+        return {name for given in (self.file, self.options) for name in given.get(section, {})}
+
     def config(self, base: Config | None = None) -> Config:
         """Return `base` (None = the defaults) with the file and then the options over it.
 

@@ -10,7 +10,8 @@ import typer
 
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, counting, print_json, remarks, say
-from poeem.config import Config
+from poeem.cli.schedule import fitted
+from poeem.config import Config, TrainConfig
 from poeem.config_file import config_toml
 from poeem.data.sources import BUNDLED
 from poeem.errors import ConfigError
@@ -66,7 +67,7 @@ def train(
     """
     if path is not None:
         given = Given(given.file, {**given.options, "data": _with_path(given, path)})
-    config = given.config(_begun(out) if resume else None)
+    config = given.config(_begun(out)) if resume else _with_schedule(given)
     if show_config:
         typer.echo(config_toml(config), nl=False)
         return
@@ -81,6 +82,18 @@ def train(
         f"{index['num_items']:,} items in {out / 'items.poeem'}, "
         f"{index['code_bytes_per_item']} bytes of code each"
     )
+
+
+def _with_schedule(given: Given) -> Config:
+    """Return the settings, with a warm start that fits the epochs where only these were given."""
+    config = given.config()
+    train = fitted(config.train, given.names("train"), TrainConfig())
+    if train.warm_start_epoch != config.train.warm_start_epoch:
+        say(
+            f"--warm-start-epoch {train.warm_start_epoch}: scaled to {train.epochs} epochs "
+            f"(the default is {TrainConfig().warm_start_epoch} of {TrainConfig().epochs})"
+        )
+    return dataclasses.replace(config, train=train)
 
 
 def anchored(config: Config) -> Config:
