@@ -89,7 +89,7 @@ assert ids.shape == (3, 5) and (ids >= 0).all()
 try:
     poeem.IndexLayer
 except poeem.MissingDependencyError as error:
-    assert "pip install 'torch-poeem[train]'" in str(error)
+    assert "pip install -c constraints.txt '.[train]'" in str(error)
 else:
     raise SystemExit("torch was found")
 """

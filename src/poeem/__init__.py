@@ -30,6 +30,7 @@ from poeem.errors import (
     TrainingInterrupted,
     TruncatedIndexError,
     UnparsableRowsError,
+    install_hint,
 )
 from poeem.index import Index, build_index, build_index_from_codes
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
@@ -103,7 +104,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        message = f"poeem.{name} needs torch: pip install 'torch-poeem[train]'"
+        message = f"poeem.{name} needs torch; {install_hint('train')}"
         raise MissingDependencyError(message) from error
     return getattr(module, name)
 

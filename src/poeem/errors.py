@@ -31,6 +31,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def install_hint(extra: str) -> str:
+    """Return how to install an extra: from a clone, since no package index has this project."""
+    return (
+        f"install the extra, in the project's folder: pip install -c constraints.txt '.[{extra}]'"
+    )
+
+
 class PoeemError(Exception):
     """Base class: catches everything this library raises on purpose."""
 

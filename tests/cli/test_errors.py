@@ -180,7 +180,7 @@ def test_search_and_inspect_without_torch(run):
         subprocess_call("search", index, "--model", run, "--user", "1", before=without("torch"))
     )
     assert code == 2
-    assert err.strip().endswith("pip install 'torch-poeem[train]'")
+    assert err.strip().endswith("pip install -c constraints.txt '.[train]'")
 
 
 def test_search_does_not_load_torch(run):
@@ -195,4 +195,4 @@ def test_search_does_not_load_torch(run):
 def test_the_command_line_without_its_packages(module):
     code, _, err = finished(subprocess_call("--help", before=without(module)))
     assert code == 2
-    assert err.strip().endswith("pip install 'torch-poeem[cli]'")
+    assert err.strip().endswith("pip install -c constraints.txt '.[cli]'")

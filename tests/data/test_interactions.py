@@ -133,7 +133,9 @@ def test_without_pyarrow_the_message_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'torch-poeem\[train\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"pip install -c constraints.txt '\.\[train\]'"
+    ):
         load_interactions(DataConfig())
 
 

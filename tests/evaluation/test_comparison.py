@@ -47,7 +47,7 @@ def test_picture(tmp_path):
 
 def test_a_picture_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependencyError, match=r"torch-poeem\[plot\]"):
+    with pytest.raises(MissingDependencyError, match=r".\[plot\]"):
         comparison.save_picture(ROWS, "Title", tmp_path / "c.png")
 
 
@@ -79,5 +79,5 @@ def test_what_faiss_cannot_build(vectors, monkeypatch):
     with pytest.raises(ConfigError, match="wanted a divisor of dim"):
         faiss_rival.build_rival("Faiss PQ", vectors, 3)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(MissingDependencyError, match=r"torch-poeem\[faiss\]"):
+    with pytest.raises(MissingDependencyError, match=r".\[faiss\]"):
         faiss_rival.build_rival("Faiss PQ", vectors, 2)

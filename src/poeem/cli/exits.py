@@ -17,6 +17,7 @@ from poeem.errors import (
     PoeemError,
     SaveError,
     TrainingInterrupted,
+    install_hint,
 )
 
 UNEXPECTED = 1
@@ -87,5 +88,5 @@ def _missing(error: ModuleNotFoundError) -> MissingDependencyError:
         raise error
     extra = _EXTRAS[package]
     return MissingDependencyError(
-        f"this needs {package}, which is not installed: pip install 'torch-poeem[{extra}]'"
+        f"this needs {package}, which is not installed; {install_hint(extra)}"
     )

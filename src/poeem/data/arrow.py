@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import NamedTuple
 
-from poeem.errors import MissingDependencyError
+from poeem.errors import MissingDependencyError, install_hint
 
 
 class Arrow(NamedTuple):
@@ -30,6 +30,6 @@ def import_arrow() -> Arrow:
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependencyError(
-            "reading tables needs pyarrow: pip install 'torch-poeem[train]'"
+            f"reading tables needs pyarrow; {install_hint('train')}"
         ) from error
     return Arrow(pyarrow, pyarrow.compute, pyarrow.csv, pyarrow.parquet)

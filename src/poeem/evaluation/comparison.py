@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poeem.errors import MissingDependencyError
+from poeem.errors import MissingDependencyError, install_hint
 from poeem.files import atomic_write
 
 if TYPE_CHECKING:
@@ -150,6 +150,6 @@ def _import_matplotlib() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        message = "the picture needs matplotlib: pip install 'torch-poeem[plot]'"
+        message = f"the picture needs matplotlib; {install_hint('plot')}"
         raise MissingDependencyError(message) from error
     return Figure, FigureCanvasAgg

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from poeem.errors import ConfigError, MissingDependencyError
+from poeem.errors import ConfigError, MissingDependencyError, install_hint
 from poeem.types import FloatArray, SearchResult
 
 RIVALS = {
@@ -115,7 +115,7 @@ def require_faiss() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "faiss":
             raise
-        message = "the comparison needs faiss: pip install 'torch-poeem[faiss]'"
+        message = f"the comparison needs faiss; {install_hint('faiss')}"
         raise MissingDependencyError(message) from error
     module: ModuleType = faiss
     return module
