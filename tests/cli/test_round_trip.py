@@ -57,18 +57,63 @@ def test_search_like_an_item(run):
     told = Call("search", index, "--like", "A7", "--k", "3", "--json").json
     items = told["answers"][0]["items"]
     assert len(items) == 3
-    assert all(item["title"].startswith("A") for item in items)
-    assert "A7 THING NUMBER 7" not in [item["title"] for item in items]
+    assert all(item["title"] == f"THING NUMBER {item['item'][1:]}" for item in items)
+    assert "A7" not in [item["item"] for item in items]
     same = Call("search", index, "--like", "thing number 7", "--k", "3", "--json").json
     assert same["answers"] == told["answers"]
     table = Call("search", index, "--like", "A7").out
     assert items[0]["title"] in table
+    assert items[0]["item"] in table
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """A run whose items' own ids are text that looks like numbers, or has commas."""
+    rng = np.random.default_rng(0)
+    ids = ["007", *(str(n) for n in range(20, 50)), "a,b", "x", "[bold]", ":smile:"]
+    lines = ["user,item,title"]
+    for user in range(60):
+        for i in rng.permutation(len(ids))[:12]:
+            lines.append(f'{user},"{ids[i]}","SIZE {1000 + i} :smile: [bold]"')
+    folder = tmp_path_factory.mktemp("numbered")
+    (folder / "t.csv").write_text("\n".join(lines))
+    assert Call("train", folder / "t.csv", "--out", folder / "run", *SMALL).code == 0
+    return folder / "run"
+
+
+def test_an_answer_typed_back_finds_the_same_item(numbered):
+    index = numbered / "items.poeem"
+    told = Call("search", index, "--like", "007", "--k", "100", "--json").json
+    assert told["answers"][0]["query"].startswith("like 007 SIZE 1000")
+    for item in told["answers"][0]["items"]:
+        again = Call("search", index, "--like", item["item"], "--k", "1", "--json").json
+        assert again["answers"][0]["query"] == f"like {item['item']} {item['title']}"
+    for text in ("7", "1003"):  # a number is an id, never a part of one or of a title
+        call = Call("search", index, "--like", text)
+        assert call.code == 3
+        assert "no item has this id or title" in call.err
+
+
+def test_titles_are_shown_as_they_are(numbered):
+    shown = Call("search", numbered / "items.poeem", "--like", "[bold]", "--k", "3").out
+    assert "like [bold] SIZE" in shown
+    assert shown.count(":smile: [bold]") == 4
+
+
+def test_a_history_of_ids_with_commas(numbered):
+    call = ("search", numbered / "items.poeem", "--model", numbered, "--json")
+    both = Call(*call, "--history", "a,b", "--history", "x").json
+    assert [had.split()[0] for had in both["had"]] == ["a,b", "x"]
+    assert both["answers"][0]["query"] == "for somebody who had a,b, x"
+    three = Call(*call, "--history", "x,007", "--history", "a,b").json
+    assert [had.split()[0] for had in three["had"]] == ["x", "007", "a,b"]
+    assert "'a'" in Call(*call, "--history", "x,a,b").err
 
 
 def test_search_for_a_user_leaves_out_what_they_had(run):
     call = ("search", run / "items.poeem", "--model", run, "--user", "110", "--json")
     told = Call(*call, "--k", "40").json
-    titles = {item["title"] for item in told["answers"][0]["items"]}
+    titles = {f"{item['item']} {item['title']}" for item in told["answers"][0]["items"]}
     assert told["had"]
     assert not titles & set(told["had"])
     assert len(titles) + len(told["had"]) == 40
@@ -138,4 +183,4 @@ def test_build_from_own_arrays(tmp_path):
     assert index.titles([33]) == ["item 3"]
     assert sorted(index.ids) == list(range(0, 99, 11))
     told = Call("search", file, "--like", "33", "--k", "2", "--json").json
-    assert told["answers"][0]["query"] == "like item 3"
+    assert told["answers"][0]["query"] == "like 33 item 3"

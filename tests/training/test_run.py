@@ -133,7 +133,7 @@ def test_a_catalogue_of_texts_comes_back(tmp_path):
     assert read.titles == titles
     assert read.user_ids.tolist() == ["x", "y"]
     assert read.index_ids() is None
-    assert read.index_titles() == ["a é", "b€ ", "c " + "a" * 1000]
+    assert read.index_titles() == ["a\té", "b€", "c\t" + "a" * 1000]
     assert read.item_numbers(["c", "a"]).tolist() == [2, 0]
     assert read.history_of(1).tolist() == [0, 1]
 
@@ -143,7 +143,7 @@ def test_ids_that_an_index_cannot_have():
     items = np.array([-1, 5])
     catalogue = Catalogue(np.array([1]), items, ["minus one", "5"], histories)
     assert catalogue.index_ids() is None
-    assert catalogue.index_titles() == ["-1 minus one", "5"]
+    assert catalogue.index_titles() == ["-1\tminus one", "5"]
 
 
 def test_a_run_is_not_overwritten_unless_asked(config, tmp_path):

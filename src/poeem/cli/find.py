@@ -1,50 +1,65 @@
-"""Finds the item of an index that a user means."""
+"""Finds the item of an index that a user means, and names items as the user does."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from poeem.errors import IdError
 from poeem.index import Index
+from poeem.index.own_ids import Named, name
 
 _MAX_LISTED = 5
 
 
 def find_item(index: Index, text: str) -> int:
-    """Return the id of the item named by its id, its own id before the title, or its title.
+    """Return the number in the index of the item named by its own id or its title.
 
-    A part of a title will do if no other title has it.
+    The exact id comes first, then the id or the whole title in any case. A part of a title will do
+    if no other title has it; not a number, which is meant as an id.
 
     Raises:
         IdError: no item, or more than one.
     """
-    # Where ids of the data are no integers, the index numbers the items and ids lead the titles.
-    ids_lead_titles = index.lineage.get("item_ids") == "titles"
-    is_number = text.lstrip("-").isdecimal()
-    if is_number and not ids_lead_titles:
-        index.reconstruct([int(text)])  # raises where there is none
-        return int(text)
-    titles = _titles(index)
-    wanted = text.casefold()
-    found = [item for item, title in titles if title == wanted]
-    if not found and ids_lead_titles:
-        found = [item for item, title in titles if title.split(" ", 1)[0] == wanted]
-    if not found:
-        found = [item for item, title in titles if wanted in title]
+    items = _all_names(index)
+    folded = text.casefold()
+    found: list[int] = []
+    for fits in (
+        lambda one: str(one.item) == text,
+        lambda one: folded in (str(one.item).casefold(), _title(one)),
+        lambda one: not _is_number(text) and folded in _title(one),
+    ):
+        found = _numbers(items, fits)
+        if found:
+            break
     if len(found) == 1:
         return found[0]
     if not found:
         raise IdError(f"{text!r}: no item has this id or title")
-    named = "; ".join(f"{name_of(index, item)!r}" for item in found[:_MAX_LISTED])
-    raise IdError(f"{text!r}: {len(found)} items have this in their title, such as {named}")
+    names = "; ".join(repr(str(one)) for one in names_of(index, found[:_MAX_LISTED]))
+    raise IdError(f"{text!r}: {len(found)} items have this in their title, such as {names}")
 
 
-def name_of(index: Index, item: int) -> str:
-    """Return an item's title, or its id where the index has no titles."""
-    return index.titles([item])[0] if index.has_titles else str(item)
+def names_of(index: Index, ids: Sequence[int]) -> list[Named]:
+    """Return items' own ids and titles."""
+    titles: Sequence[str | None] = [None] * len(ids)
+    if index.has_titles:
+        titles = index.titles(list(ids))
+    lineage = index.lineage
+    return [name(lineage, item, title) for item, title in zip(ids, titles, strict=True)]
 
 
-def _titles(index: Index) -> list[tuple[int, str]]:
-    if not index.has_titles:
-        return []
-    ids = index.ids
-    names = index.titles(ids)
-    return [(item, name.casefold()) for item, name in zip(ids.tolist(), names, strict=True)]
+def _all_names(index: Index) -> list[tuple[int, Named]]:
+    ids = index.ids.tolist()
+    return list(zip(ids, names_of(index, ids), strict=True))
+
+
+def _numbers(items: list[tuple[int, Named]], fits: Callable[[Named], bool]) -> list[int]:
+    return [number for number, one in items if fits(one)]
+
+
+def _title(one: Named) -> str:
+    return "" if one.title is None else one.title.casefold()
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().removeprefix("-").isdecimal()

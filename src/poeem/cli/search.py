@@ -11,7 +11,7 @@ import typer
 
 from poeem.checks import check_vectors
 from poeem.cli.arrays import load_array
-from poeem.cli.find import find_item, name_of
+from poeem.cli.find import find_item, names_of
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, print_json
 from poeem.config import SearchConfig
@@ -66,9 +66,12 @@ def search(
         str | None, typer.Option("--user", metavar="ID", help="for a user that --model knows")
     ] = None,
     history: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--history", metavar="ID,ID", help="for somebody who had these items, latest first"
+            "--history",
+            metavar="ID",
+            help="for somebody who had these items, latest first: --history again for each, or "
+            "several with commas between",
         ),
     ] = None,
     include_known: Annotated[
@@ -77,6 +80,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Search an index file, by an item, by vectors, or for a user of the model that made it."""
+    history = history or None
     asked = [name for name in (like, query_vectors, user, history) if name is not None]
     if len(asked) != 1:
         raise ConfigError("search: wanted one of --like, --query-vectors, --user and --history")
@@ -101,7 +105,7 @@ def search(
 
 def _like(index: Index, text: str) -> Questions:
     item = find_item(index, text)
-    name = f"like {name_of(index, item)}"
+    name = f"like {names_of(index, [item])[0]}"
     return Questions(index.reconstruct([item]), [name], np.array([item]))
 
 
@@ -113,9 +117,9 @@ def _from_file(index: Index, path: Path) -> Questions:
 
 
 def questions_from_model(
-    index: Index, folder: Path, user: str | None, history: str | None
+    index: Index, folder: Path, user: str | None, history: list[str] | None
 ) -> Questions:
-    """Return the query of a user, or of a history of ids with commas, and what they had."""
+    """Return the query of a user, or of a history of ids, and what they had."""
     from poeem.training.run import TrainedRun
 
     run = TrainedRun.load(folder)
@@ -125,17 +129,26 @@ def questions_from_model(
         numbers = run.catalogue.history_of(int(run.catalogue.user_numbers([user])[0]))
         name = f"for user {user}"
     else:
-        items = [part.strip() for part in str(history).split(",")]
+        items = _separate(history or [], set(map(str, run.catalogue.item_ids.tolist())))
         vectors = run.query_vectors(history=items)
         numbers = run.catalogue.item_numbers(items)
         name = f"for somebody who had {', '.join(items)}"
     ids = run.catalogue.index_ids()
     had = numbers if ids is None else ids[numbers]
-    return Questions(vectors, [name], had, [name_of(index, item) for item in had.tolist()])
+    return Questions(vectors, [name], had, [str(one) for one in names_of(index, had.tolist())])
+
+
+def _separate(texts: list[str], known: set[str]) -> list[str]:
+    """Split at commas, except for an id that has commas itself."""
+    parts = [[text] if text in known else text.split(",") for text in texts]
+    return [part.strip() for several in parts for part in several]
 
 
 def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dict[str, Any]]:
-    """Return per question its name and its items: id, score and title, best first."""
+    """Return per question its name and its items, best first.
+
+    Of each item: its own id as "item", the index's number as "id", "score" and "title".
+    """
     # One more for each item that is then dropped, so that k are left.
     k = min(config.k + len(questions.leave_out), index.num_items)
     ids, scores = index.search(
@@ -144,11 +157,11 @@ def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dic
     found = []
     for name, row_ids, row_scores in zip(questions.names, ids, scores, strict=True):
         kept = np.flatnonzero((row_ids != -1) & ~np.isin(row_ids, questions.leave_out))[: config.k]
-        titles = index.titles(row_ids[kept]) if index.has_titles else [None] * len(kept)
+        named = names_of(index, row_ids[kept].tolist())
         items = [
-            {"id": item, "score": score, "title": title}
-            for item, score, title in zip(
-                row_ids[kept].tolist(), row_scores[kept].tolist(), titles, strict=True
+            {"item": one.item, "id": number, "score": score, "title": one.title}
+            for one, number, score in zip(
+                named, row_ids[kept].tolist(), row_scores[kept].tolist(), strict=True
             )
         ]
         found.append({"query": name, "items": items})
@@ -168,12 +181,12 @@ def show(questions: Questions, found: list[dict[str, Any]]) -> None:
             console.print(f"  and {len(questions.had) - _MAX_NAMED} more")
     for one in found:
         table = Table(title=one["query"], title_justify="left")
-        table.add_column("id", justify="right")
+        table.add_column("item", justify="right")
         table.add_column("score", justify="right")
         has_titles = any(item["title"] is not None for item in one["items"])
         if has_titles:
             table.add_column("title", overflow="fold")
         for item in one["items"]:
-            cells = [str(item["id"]), f"{item['score']:.4f}"]
-            table.add_row(*cells, *([item["title"]] if has_titles else []))
+            cells = [str(item["item"]), f"{item['score']:.4f}"]
+            table.add_row(*cells, *([item["title"] or ""] if has_titles else []))
         console.print(table)

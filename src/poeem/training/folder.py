@@ -18,6 +18,7 @@ from poeem.config_file import read_toml, write_config
 from poeem.errors import CheckpointError, ConfigError, IdError, SaveError
 from poeem.evaluation.metrics import Grouped
 from poeem.files import atomic_write
+from poeem.index.own_ids import lead_titles
 from poeem.types import Array, IntArray
 
 # Settings of what is shown, what is kept on the way, and of the machine; not of the model.
@@ -246,14 +247,10 @@ class Catalogue:
         return self.item_ids.astype(np.int64) if self.has_index_ids() else None
 
     def index_titles(self) -> list[str] | None:
-        """Return the titles for an index. Where it has numbers for ids, the id leads the title."""
+        """Return the titles for an index. Where it has numbers for ids, own ids lead them."""
         if self.has_index_ids():
             return self.titles
-        keys = [str(key) for key in self.item_ids]
-        if self.titles is None:
-            return keys
-        pairs = zip(keys, self.titles, strict=True)
-        return [key if title == key else f"{key} {title}" for key, title in pairs]
+        return lead_titles([str(key) for key in self.item_ids], self.titles)
 
     def numbers_of_index_ids(self, ids: IntArray) -> IntArray:
         """Return the item numbers of ids that an index returned; -1 stays -1."""

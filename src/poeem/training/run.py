@@ -17,6 +17,7 @@ from poeem.errors import ConfigError, DataError, InputError, LineageError, Train
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
+from poeem.index.own_ids import OWN_IDS_LINEAGE
 from poeem.models.towers import Users
 from poeem.quantize.health import ScalarWriter
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model
@@ -277,7 +278,7 @@ def build_run(
         raise InputError(f"{folder}: a float twin, which has no index layer to build from")
     lineage: dict[str, Any] = {"model": run.fingerprint, "step": run.state.step}
     if not run.catalogue.has_index_ids():
-        lineage["item_ids"] = "titles"  # the ids are numbers, the items' own ids lead the titles
+        lineage |= OWN_IDS_LINEAGE  # the ids are numbers
     index = build_index(
         layer,
         run.catalogue.index_ids(),
