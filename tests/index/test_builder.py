@@ -291,9 +291,10 @@ def test_vectors_of_the_wrong_dtype():
         build_index(NearestCodeword(), None, np.zeros((3, 4)))
 
 
-def test_bad_batch_size():
+@pytest.mark.parametrize("size", [0, 1.5, None, True])
+def test_bad_batch_size(size):
     with pytest.raises(ConfigError, match="batch_size"):
-        build_index(NearestCodeword(), None, random_queries(3, 4), batch_size=0)
+        build_index(NearestCodeword(), None, random_queries(3, 4), batch_size=size)
 
 
 def test_bad_ids_are_found_before_the_long_work():

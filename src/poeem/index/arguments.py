@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,12 +132,14 @@ def check_ids(ids: Any, num_items: int | None = None) -> IntArray:
     try:
         array = as_array("ids", ids)
     except DtypeError as error:
+        _check_fits(ids)
         raise IdError(f"{error}") from None
     if array.ndim != 1 or num_items not in (None, len(array)):
         wanted = "[n]" if num_items is None else f"one per item, ({num_items},)"
         raise ShapeError(f"ids: got shape {array.shape}, wanted {wanted}")
     # Python integers beyond int64 become uint64, float64 or object, depending on their company.
     if array.dtype.kind not in "iu":
+        _check_fits(ids)
         raise IdError(f"ids: got {array.dtype}, wanted integers that fit int64")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         row = int(array.argmax())
@@ -146,6 +149,15 @@ def check_ids(ids: Any, num_items: int | None = None) -> IntArray:
         row = int((array == PADDING_ID).argmax())
         raise IdError(f"ids: got -1 in row {row}, which says 'no item' in results")
     return array
+
+
+def _check_fits(ids: Any) -> None:
+    """Name the first of Python's integers that is beyond int64, if there is one."""
+    if not isinstance(ids, Iterable):
+        return
+    for row, value in enumerate(ids):
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise IdError(f"ids: got {value} in row {row}, wanted {-(2**63)} to {2**63 - 1}")
 
 
 def _check_integers(name: str, array: Array) -> None:

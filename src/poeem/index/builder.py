@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import BuildConfig
-from poeem.errors import ConfigError, DtypeError, IdError, InputError, NonFiniteError, ShapeError
+from poeem.errors import DtypeError, IdError, InputError, NonFiniteError, ShapeError
 from poeem.index.arguments import Parts, check_codes, check_ids, check_lists, check_parts
 from poeem.index.codes import code_bits_for, pack
 from poeem.index.contents import IndexContents, Titles, metric_uses_norms
@@ -32,7 +32,7 @@ def build_index(
     vectors: Any,
     *,
     metric: str = BuildConfig().metric,
-    titles: Sequence[str] | None = None,
+    titles: Iterable[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
     sample_queries: Any = None,
     batch_size: int = BuildConfig().batch_size,
@@ -58,8 +58,7 @@ def build_index(
         NotWarmError: the layer has not been warm-started.
     """
     metric = Metric.of(metric)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: got {batch_size}, wanted at least 1")
+    batch_size = BuildConfig(batch_size=batch_size).batch_size
     parts = check_parts(layer.export_parts())
     array = as_array("vectors", vectors)
     if array.ndim != 2 or len(array) == 0:
@@ -80,7 +79,7 @@ def build_index_from_codes(
     rotation: Any = None,
     ids: Any = None,
     metric: str = BuildConfig().metric,
-    titles: Sequence[str] | None = None,
+    titles: Iterable[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
     sample_queries: Any = None,
 ) -> Index:
@@ -135,7 +134,7 @@ def _assemble(
     lists: Any,
     ids: Any,
     metric: Metric,
-    titles: Sequence[str] | None,
+    titles: Iterable[str] | None,
     lineage: Mapping[str, Any] | None,
 ) -> Index:
     """Check, sort and pack: everything after the codes are known."""
@@ -225,12 +224,15 @@ def _with_norms(contents: IndexContents) -> IndexContents:
     return dataclasses.replace(contents, norms=norms)
 
 
-def _encode_titles(titles: Sequence[str] | None, num_items: int) -> list[bytes] | None:
+def _encode_titles(titles: Iterable[str] | None, num_items: int) -> list[bytes] | None:
     """Return titles as UTF-8, in the caller's order."""
     if titles is None:
         return None
     if isinstance(titles, str):
         raise DtypeError(f"titles: got one string, wanted {num_items} of them")
+    if not isinstance(titles, Iterable):
+        raise DtypeError(f"titles: got {type(titles).__name__}, wanted {num_items} strings")
+    titles = list(titles)  # a generator, or a column of a table
     if len(titles) != num_items:
         raise ShapeError(f"titles: got {len(titles)}, wanted one per item, {num_items}")
     try:

@@ -117,7 +117,10 @@ def in_range(
 def decode(codes: Array, codebooks: FloatArray) -> FloatArray:
     """Return the concatenated codewords, float32 [n, dim], of codes [n, num_subspaces]."""
     subspaces = np.arange(codebooks.shape[0])
-    return codebooks[subspaces, codes].reshape(len(codes), -1)  # from [n, num_subspaces, sub_dim]
+    width = codebooks.shape[0] * codebooks.shape[2]
+    return codebooks[subspaces, codes].reshape(
+        len(codes), width
+    )  # from [n, num_subspaces, sub_dim]
 
 
 def lists_from_offsets(offsets: IntArray) -> Array:

@@ -77,7 +77,10 @@ def write_index(contents: IndexContents, path: Path) -> None:
     for name, tensor in tensors.items():
         metadata[f"crc32.{name}"] = crc_text(tensor).decode()
 
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+    with (
+        atomic_write(path.resolve() if path.is_symlink() else path) as temporary,
+        open(temporary, "wb") as file,
+    ):
         file.write(encode_header(metadata, tensors))
         for tensor in tensors.values():
             file.write(tensor.data)

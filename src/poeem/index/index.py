@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
-from poeem.errors import ConfigError, CorruptIndexError, IdError, ShapeError
+from poeem.errors import ConfigError, CorruptIndexError, DtypeError, IdError, ShapeError
 from poeem.index import reference
-from poeem.index.arguments import check_ids
+from poeem.index.arguments import PADDING_ID, check_ids
 from poeem.index.calibration import Calibration, check_target, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
@@ -25,6 +27,8 @@ from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 
 MAX_K = 2**31 - 1
 MAX_THREADS = 1024
+# Results of one call where most are padding: 12 bytes each, so 3 GB.
+MAX_PADDED = 1 << 28
 
 
 class Index:
@@ -50,16 +54,21 @@ class Index:
 
         Raises:
             NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors.
+            DtypeError: path is no path.
         """
-        return cls(read_index(Path(path), verify=verify), Path(path))
+        path = _as_path(path)
+        return cls(read_index(path, verify=verify), path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically: a reader sees the old file or the new one.
 
+        A link stays one; the file that it leads to is replaced.
+
         Raises:
             SaveError: the system refused; what was at `path` is untouched.
+            DtypeError: path is no path.
         """
-        write_index(self._contents, Path(path))
+        write_index(self._contents, _as_path(path))
 
     def search(
         self,
@@ -103,16 +112,22 @@ class Index:
             num_probes = self._probes_for(target_recall, num_probes)
         probes = 0 if num_probes is None else _check_count("num_probes", num_probes, 1, 2**63 - 1)
         threads = _check_count("num_threads", num_threads, 0, MAX_THREADS)
+        k = _check_count("k", k, 1, MAX_K)
+        if k > self.num_items and len(array) * k > MAX_PADDED:
+            raise ConfigError(
+                f"k: got {k} for {len(array)} queries of a catalogue of {self.num_items}, wanted "
+                f"no more than {MAX_PADDED} results in all, or at most the catalogue"
+            )
         ids, scores = _native.search(
             self._arrays,
             queries=array,
-            k=_check_count("k", k, 1, MAX_K),
+            k=min(k, self.num_items),
             num_probes=probes,
             num_threads=threads or _num_cores(),
             kernel=wanted_kernel(),
             allowed=None if allowed is None else pack_bits(self._allowed_positions(allowed)),
         )
-        return SearchResult(ids, scores)
+        return SearchResult(*_padded(ids, scores, k))
 
     def calibrated(
         self,
@@ -165,20 +180,35 @@ class Index:
             vectors = vectors @ contents.rotation  # rows: R^T applied to each
         return np.asarray(vectors, dtype=np.float32)
 
-    def titles(self, ids: Any) -> list[str]:
+    @overload
+    def titles(self, ids: Sequence[int]) -> list[str]: ...
+    @overload
+    def titles(self, ids: Sequence[Sequence[int]]) -> list[list[str]]: ...
+    @overload
+    def titles(self, ids: Any) -> list[Any]: ...
+    def titles(self, ids: Any) -> list[Any]:
         """Return the names of items; "" for id -1, so that results can be passed as they are.
 
         Args:
-            ids: integers [n].
+            ids: integers [n] or [n, k].
+
+        Returns:
+            A list of n strings, or of n lists of k.
 
         Raises:
             ConfigError: the index was built without titles.
             IdError: there is no item of such an id.
+            ShapeError: ids of other dimensions.
         """
         titles = self._contents.titles
         if titles is None:
             raise ConfigError("titles: the index was built without them")
         array = as_array("ids", ids)
+        if array.ndim not in (1, 2):
+            raise ShapeError(f"ids: got shape {array.shape}, wanted [n] or [n, k]")
+        if array.ndim == 2:
+            flat = iter(self.titles(array.reshape(-1)))
+            return [list(itertools.islice(flat, array.shape[1])) for _ in range(len(array))]
         known = array != -1
         positions = self._positions(array[known])
         starts, ends = titles.offsets[positions], titles.offsets[positions + 1]
@@ -334,7 +364,7 @@ class Index:
         array = as_array("ids", ids)
         if array.size == 0:  # an empty list is float64 to NumPy
             return np.zeros(0, dtype=np.int64)
-        positions = self._contents.positions_of(check_ids(array))
+        positions = self._contents.positions_of(check_ids(ids))
         missing = np.flatnonzero(positions < 0)
         if len(missing):
             named = ", ".join(str(array[row]) for row in missing[:10])
@@ -343,6 +373,18 @@ class Index:
 
     def __len__(self) -> int:
         return self.num_items
+
+    def __copy__(self) -> Index:
+        return self  # an index never changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Index:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path where there is one, to be opened again there; else the arrays."""
+        if self._path is None:
+            return Index, (self._contents,)
+        return Index.open, (self._path.absolute(),)
 
     def __repr__(self) -> str:
         contents = self._contents
@@ -387,6 +429,23 @@ def _check_count(name: str, value: Any, low: int, high: int) -> int:
         wanted = f"at least {low}" if value < low else f"at most {high}"
         raise ConfigError(f"{name}: got {value}, wanted {wanted}")
     return int(value)
+
+
+def _as_path(path: Any) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise DtypeError(f"path: got {path!r}, wanted a path") from None
+
+
+def _padded(ids: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    """Return results [n, k]: ids -1 and scores -inf beyond those there are."""
+    if ids.shape[1] == k:
+        return ids, scores
+    all_ids = np.full((len(ids), k), PADDING_ID, dtype=np.int64)
+    all_scores = np.full((len(ids), k), -np.inf, dtype=np.float32)
+    all_ids[:, : ids.shape[1]], all_scores[:, : ids.shape[1]] = ids, scores
+    return all_ids, all_scores
 
 
 def _num_cores() -> int:
