@@ -179,8 +179,8 @@ def _greedy_pairs_on_host(weights: Tensor) -> Tensor:
             joined[0] = joined[best[0]] = True
             best[best[0]] = 0
         partner[rows[joined]] = rows[best[joined]]
-        rest = ~joined
-        rows, left = rows[rest], left[rest][:, rest]
+        rest = (~joined).nonzero()[:, 0]
+        rows, left = rows[rest], left.index_select(0, rest).index_select(1, rest)
     return partner
 
 
