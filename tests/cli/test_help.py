@@ -1,6 +1,8 @@
 """Every verb explains itself, ends with an example, and lists every setting once."""
 
 import dataclasses
+import importlib
+import shlex
 import tomllib
 
 import pytest
@@ -17,6 +19,22 @@ def test_help_ends_with_an_example(verb):
     assert call.code == 0
     example = call.out.split("Example:")[1]
     assert f"poeem {verb}" in example
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("width", [80, 200])
+def test_names_and_examples_are_whole_at_any_width(verb, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = Call(verb, "--help").out
+    assert "…" not in text
+    options, examples = text.split("Example:")
+    wanted = importlib.import_module(f"poeem.cli.{verb}").EXAMPLES.strip().splitlines()
+    assert [line.strip() for line in examples.strip().splitlines()] == wanted
+    assert max(map(len, options.splitlines())) <= width
+    named = {word for line in options.splitlines() for word in line.split() if word[:2] == "--"}
+    for example in wanted:
+        used = [word for word in shlex.split(example) if word.startswith("--")]
+        assert set(used) <= named, example
 
 
 def test_top_help_names_every_verb_and_the_exit_codes():
@@ -42,7 +60,8 @@ def test_every_setting_has_an_option_with_its_default(monkeypatch):
             if field.name != "pass_through_steps":
                 assert f"-{field.name.replace('_', '-')} " in text, field.name
     assert "inverted lists; 0 = no coarse quantizer (0 to 16777216) [default: 0]" in text
-    assert "--rotation --no-rotation" in text
+    assert " --rotation " in text
+    assert " --no-rotation " in text
 
 
 def test_show_config_is_the_whole_configuration():

@@ -10,6 +10,7 @@ import typer
 import poeem
 from poeem.cli import build, demo, evaluate, inspect, search, train
 from poeem.cli.exits import describe_exits, reported
+from poeem.cli.help import Verb
 
 app = typer.Typer(
     name="poeem",
@@ -37,8 +38,7 @@ def _top(
 
 
 def _add(name: str, verb: Callable[..., None], examples: str) -> None:
-    lines = "\n\n".join(f"    {line}" for line in examples.strip().splitlines())
-    app.command(name, epilog=f"Example:\n\n{lines}")(reported(verb))
+    app.command(name, epilog=examples, cls=Verb)(reported(verb))
 
 
 _add("train", train.train, train.EXAMPLES)

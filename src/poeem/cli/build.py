@@ -41,7 +41,7 @@ Titles = Annotated[Path | None, _array("titles", "UTF-8, a line per item", "FILE
 @settings("build")
 def build(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="the folder of a trained run")
+        Path | None, typer.Argument(metavar="RUN", help="the folder of a trained run")
     ] = None,
     *,
     given: Given,

@@ -34,7 +34,7 @@ def demo(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="passes over the data")
+        int | None, typer.Option("--epochs", metavar="N", min=1, help="passes over the data")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace a run in --out that is no demo's")

@@ -39,7 +39,8 @@ def evaluate(
     """Measure recall and precision on a run's held-out pairs.
 
     Three times: by exact search over float vectors, by exact search over quantized vectors, and
-    through the index file. The last two are to be the same, unless --num-probes leaves lists out.
+    through the index file. The last two are the same, but for the order of equal scores, if the
+    index has the metric ip and all its lists are visited.
     """
     from poeem.training.folder import RunFolder
     from poeem.training.prepared import prepare

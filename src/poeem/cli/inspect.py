@@ -23,7 +23,11 @@ _SAMPLE = 1_000_000
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="an index file")],
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="read all of it and compare checksums")
+        bool,
+        typer.Option(
+            "--verify/--no-verify",
+            help="read all of it and compare checksums, or only look at it [default: verify]",
+        ),
     ] = True,
     json: Json = False,
 ) -> None:

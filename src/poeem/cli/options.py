@@ -25,6 +25,7 @@ from poeem.errors import ConfigError
 
 # Where a name stands in several sections, this one keeps the plain option.
 _MAIN_SECTION = "train"
+_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 _CONFIG_HELP = "a TOML file of settings; see poeem train --show-config"
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -72,14 +73,15 @@ class _Option:
         name = f"--{self.flag}"
         if self.hint is bool:
             name += f"/--no-{self.flag}"
+        kind = self.hint if self.hint in (bool, int, float) else str
         text = f"{self.field.metadata['help']}{range_text(self.field)} "
         option = typer.Option(
             name,
             help=f"{text}[default: {_shown(self.field.default)}]".replace("[", r"\["),
             show_default=False,
+            metavar=_METAVARS.get(kind),
             rich_help_panel=f"Settings: {self.section}",
         )
-        kind = self.hint if self.hint in (bool, int, float) else str
         return inspect.Parameter(
             self.parameter,
             inspect.Parameter.KEYWORD_ONLY,

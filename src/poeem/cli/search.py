@@ -23,7 +23,7 @@ EXAMPLES = """
 poeem search runs/shop/items.poeem --like 85123A
 poeem search runs/shop/items.poeem --query-vectors queries.npy --k 100 --json
 poeem search runs/shop/items.poeem --model runs/shop --user 12347
-poeem search runs/shop/items.poeem --model runs/shop --history 85123A,22423
+poeem search runs/shop/items.poeem --model runs/shop --history 85123A --history 22423
 """
 
 # Items of a history named above an answer.

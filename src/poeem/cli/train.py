@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from poeem.training.prepared import Prepared
 
 EXAMPLES = """
-poeem train purchases.csv --user-column customer --item-column product --out runs/shop
-poeem train gowalla --out runs/gowalla --num-subspaces 8 --epochs 24 --warm-start-epoch 18
+poeem train shop.csv --user-column customer --query-tower history --out runs/shop
+poeem train gowalla --out runs/gowalla --epochs 24 --warm-start-epoch 18
 poeem train --out runs/shop --resume
 poeem train --show-config > settings.toml
 poeem train --config settings.toml --out runs/shop
@@ -51,7 +51,10 @@ def train(
         bool, typer.Option("--resume", help="go on with the run in --out, after Ctrl-C or a crash")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace the run that is in --out")
+        bool,
+        typer.Option(
+            "--overwrite", help="replace the run that is in --out, once this one has ended"
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="write scalars to FOLDER/tensorboard")
