@@ -23,6 +23,21 @@ def test_a_missing_column(table, tmp_path):
     line = fails(3, "train", table, "--out", tmp_path / "run", "--user-column", "customer")
     assert "customer" in line
     assert "timestamp" in line  # the columns that are there
+    assert "--user-column" in line
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_fields_divided_by_something_else(table, tmp_path, mark):
+    (tmp_path / "table.csv").write_text(table.read_text().replace(",", mark))
+    name = {";": "semicolon", "|": "bar", "\t": "tab"}[mark]
+    line = fails(3, "train", tmp_path / "table.csv", "--out", tmp_path / "run")
+    assert f"seem to be divided by {name}, wanted comma" in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_text_in_utf_16(table, tmp_path, encoding):
+    (tmp_path / "table.csv").write_text(table.read_text(), encoding=encoding)
+    assert "UTF-16" in fails(3, "train", tmp_path / "table.csv", "--out", tmp_path / "run")
 
 
 def test_bad_rows_are_counted_and_named_by_line(tmp_path):
@@ -30,6 +45,7 @@ def test_bad_rows_are_counted_and_named_by_line(tmp_path):
     file.write_text("user,item,timestamp\n1,2,3\n,2,3\n4,,5\n")
     line = fails(3, "train", file, "--out", tmp_path / "run")
     assert "2 of 3" in line or "2 " in line
+    assert "--on-bad-rows skip" in line
     assert "3" in line
 
 
@@ -45,7 +61,7 @@ def test_too_few_items_is_said_before_the_training(table, tmp_path):
 
 def test_a_warm_start_that_never_comes(table, tmp_path):
     line = fails(2, "train", table, "--out", tmp_path / "run", *SMALL, "--warm-start-epoch", "3")
-    assert "warm_start_epoch: got 3, wanted less than epochs (3)" in line
+    assert "--warm-start-epoch: got 3, wanted less than epochs (3)" in line
 
 
 def test_a_run_is_not_overwritten_unless_asked(table, run):
@@ -116,7 +132,7 @@ def test_saving_where_nothing_can_be_written(run, tmp_path):
         (("--user", "2"), 2, "need --model"),
         (("--like", "A1000"), 3, "no item has this id or title"),
         (("--like", "thing"), 3, "40 items have this in their title"),
-        (("--like", "A1", "--k", "0"), 2, "SearchConfig.k: got 0"),
+        (("--like", "A1", "--k", "0"), 2, "--k: got 0"),
     ],
 )
 def test_questions_that_cannot_be_asked(run, arguments, code, message):

@@ -1,5 +1,7 @@
 """Train, evaluate, build, search and inspect, as a user would, on a tiny table."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ def test_train_tells_machines_what_it_did(table, tmp_path):
     assert told["run"] == str(tmp_path / "run")
     assert told["evaluation"]["num_users"] > 0
     assert told["index_info"]["num_subspaces"] == 4
+    assert told["index_info"]["path"] == str(tmp_path / "run" / "items.poeem")
 
 
 def test_a_run_finds_its_table_from_anywhere(table, tmp_path, monkeypatch):
@@ -136,6 +139,43 @@ def test_search_with_vectors(run, tmp_path):
     told = Call(*call, "--json").json
     found = [[item["id"] for item in answer["items"]] for answer in told["answers"]]
     assert np.array_equal(found, index.search(queries, 4).ids)
+    heads = queries[:2].reshape(1, 2, index.dim)
+    np.save(tmp_path / "q.npy", heads)
+    told = Call(*call, "--json").json
+    found = [[item["id"] for item in answer["items"]] for answer in told["answers"]]
+    assert np.array_equal(found, index.search(heads, 4).ids)
+    np.save(tmp_path / "q.npy", queries[0])
+    assert len(Call(*call, "--json").json["answers"]) == 1
+
+
+def test_the_folder_of_a_run_stands_for_its_index(run, tmp_path):
+    one, other = (
+        Call("search", path, "--like", "A7", "--json") for path in (run, run / "items.poeem")
+    )
+    assert one.json == other.json
+    assert (
+        Call("inspect", run, "--json").json == Call("inspect", run / "items.poeem", "--json").json
+    )
+    call = Call("search", tmp_path, "--like", "A7")
+    assert call.code == 4
+    assert str(tmp_path / "items.poeem") in call.err
+
+
+def test_inspect_lists_the_kernels():
+    kernels = Call("inspect", "--cpu", "--json").json["kernels"]
+    assert [one["name"] for one in kernels if one["in_use"]] == [poeem.index.active_kernel()]
+    text = Call("inspect", "--cpu").out
+    assert all(one["name"] in text for one in kernels)
+    assert "in use" in text
+    assert Call("inspect").code == 2
+
+
+def test_a_finished_run_that_is_resumed_says_so(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    call = Call("train", "--resume", "--out", folder)
+    assert call.code == 0
+    assert "all 3 epochs are trained already" in call.err
+    assert "loss" not in call.err
 
 
 def test_inspect_tells_all(run):
@@ -145,6 +185,7 @@ def test_inspect_tells_all(run):
     assert 0 < told["code_use"]["used_codewords"] <= 1
     assert told["kernel"] == poeem.index.active_kernel()
     assert told["lineage"]["step"] > 0
+    assert told["file_bytes"] == (run / "items.poeem").stat().st_size
     text = Call("inspect", run / "items.poeem").out
     assert "checksums verified" in text
     assert "codebooks" in text

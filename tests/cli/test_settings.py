@@ -73,7 +73,8 @@ def test_a_file_that_cannot_be_used(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--num-codewords", "1"), "LayerConfig.num_codewords: got 1, wanted 2 to 65536"),
+        (("--num-codewords", "1"), "--num-codewords: got 1, wanted 2 to 65536"),
+        (("--build-batch-size", "0"), "--build-batch-size: got 0, wanted at least 1"),
         (("--gradient", "none"), "wanted one of both, vectors"),
         (("--hidden-dims", "3,x"), "--hidden-dims: got 'x', wanted a number"),
         (("--min-rating", "high"), "--min-rating: got 'high', wanted a number"),

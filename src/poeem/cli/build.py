@@ -82,11 +82,11 @@ def build(
         )
         index.save(out)
         path = out
-    info = {**index.info(), "path": str(path)}
+    info = {**index.info(), "path": str(path), "file_bytes": path.stat().st_size}
     if json:
         print_json(info)
     else:
-        answers().print(f"{path}: {info['num_items']:,} items, {info['total_bytes']:,} bytes")
+        answers().print(f"{path}: {info['num_items']:,} items, {info['file_bytes']:,} bytes")
 
 
 def _build_run(run: Path, given: Given, out: Path | None) -> Index:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from poeem.errors import IdError
 from poeem.index import Index
 from poeem.index.own_ids import Named, name
 
 _MAX_LISTED = 5
+
+
+def index_file(path: Path) -> Path:
+    """Return the index file that a path means: in the folder of a run, the run's own."""
+    return path / "items.poeem" if path.is_dir() else path
 
 
 def find_item(index: Index, text: str) -> int:

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from poeem.cli.find import index_file
 from poeem.cli.output import Json, answers, facts_table, print_json
-from poeem.index import Index, active_kernel
+from poeem.errors import ConfigError
+from poeem.index import Index, active_kernel, available_kernels
 
 EXAMPLES = """
 poeem inspect runs/shop/items.poeem
-poeem inspect runs/shop/items.poeem --json
+poeem inspect runs/shop --json
+poeem inspect --cpu
 """
 
 # Codes looked at when code use is counted, so that a huge file is not read twice.
@@ -21,7 +24,10 @@ _SAMPLE = 1_000_000
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="an index file")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="an index file, or the folder of a run"),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -29,12 +35,23 @@ def inspect(
             help="read all of it and compare checksums, or only look at it [default: verify]",
         ),
     ] = True,
+    cpu: Annotated[
+        bool,
+        typer.Option("--cpu", help="list the kernels that search, and which of them runs here"),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Tell all about an index file: what it holds, how large it is, how well its codes are used."""
+    if (file is None) != cpu:
+        raise ConfigError("inspect: wanted an index file, or --cpu")
+    if file is None:
+        _show_kernels(json)
+        return
+    file = index_file(file)
     index = Index.open(file, verify=verify)
     info: dict[str, Any] = {
         **index.info(),
+        "file_bytes": file.stat().st_size,
         "checksums": "verified" if verify else "not verified",
         "kernel": active_kernel(),
         "code_use": code_use(index),
@@ -45,8 +62,24 @@ def inspect(
     console = answers()
     console.print(facts_table(str(file), _facts(info)))
     console.print()
-    parts = {name: f"{size:>14,} bytes" for name, size in info["part_bytes"].items()}
+    sizes = {**info["part_bytes"], "header": info["file_bytes"] - info["total_bytes"]}
+    parts = {name: f"{size:>14,} bytes" for name, size in sizes.items()}
     console.print(facts_table("Bytes by part", parts))
+
+
+def _show_kernels(as_json: bool) -> None:
+    active = active_kernel()
+    kernels = [{**one, "in_use": one["name"] == active} for one in available_kernels()]
+    if as_json:
+        print_json({"kernels": kernels})
+        return
+    lines = {}
+    for one in kernels:
+        state = "in use" if one["in_use"] else "can be used"
+        if not one["supported"]:
+            state = f"not on this machine, needs {one['required_cpu']}"
+        lines[str(one["name"])] = f"{one['description']}; {state}"
+    answers().print(facts_table("Kernels, the most wanted first; POEEM_KERNEL chooses", lines))
 
 
 def code_use(index: Index) -> dict[str, float]:
@@ -77,8 +110,8 @@ def _facts(info: dict[str, Any]) -> dict[str, str]:
         "vectors": f"dim {info['dim']}{', rotated' if info['has_rotation'] else ''}",
         "codes": f"{info['num_subspaces']} of {info['num_codewords']:,} codewords "
         f"({info['code_bits']} bits each)",
-        "size": f"{info['total_bytes']:,} bytes; per item {info['code_bytes_per_item']} of code, "
-        f"{info['bytes_per_item']:.1f} in all",
+        "size": f"{info['file_bytes']:,} bytes; per item {info['code_bytes_per_item']} of code, "
+        f"{info['file_bytes'] / info['num_items']:.1f} in all",
         "code use": f"{use['used_codewords']:.1%} of codewords used, "
         f"KL from even {use['codeword_kl']:.3f} nats",
         "lists": "none",

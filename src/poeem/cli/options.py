@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import types
 import typing
 from collections import Counter
@@ -21,7 +22,7 @@ import typer
 
 from poeem.config import Config
 from poeem.config_file import range_text, read_toml
-from poeem.errors import ConfigError
+from poeem.errors import ConfigError, MissingColumnError, PoeemError
 
 # Where a name stands in several sections, this one keeps the plain option.
 _MAIN_SECTION = "train"
@@ -130,7 +131,11 @@ def settings(
                 if value is not None:
                     chosen.setdefault(option.section, {})[option.field.name] = option.parse(value)
             file = {} if config is None else read_toml(config)
-            verb(*args, given=Given(file, chosen), **kwargs)
+            try:
+                verb(*args, given=Given(file, chosen), **kwargs)
+            except PoeemError as error:
+                _name_options(error, options)
+                raise
 
         own = inspect.signature(verb, eval_str=True).parameters
         declared = [p for p in own.values() if p.name != "given"]
@@ -143,6 +148,19 @@ def settings(
         return wrapper
 
     return decorate
+
+
+def _name_options(error: PoeemError, options: list[_Option]) -> None:
+    """Let an error name options where it names settings."""
+    text = was = str(error)
+    for option in options:
+        setting = f"{type(getattr(Config(), option.section)).__name__}.{option.field.name}"
+        text = re.sub(rf"\b{re.escape(setting)}\b", f"--{option.flag}", text)
+        text = re.sub(rf'\b{option.field.name} = "(\w+)"', rf"--{option.flag} \1", text)
+    if isinstance(error, MissingColumnError):
+        text += "; options such as --user-column and --item-column name the columns"
+    if text != was:
+        error.args = (text, *error.args[1:])
 
 
 def _config_file_parameter() -> inspect.Parameter:

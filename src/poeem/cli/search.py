@@ -11,7 +11,7 @@ import typer
 
 from poeem.checks import check_vectors
 from poeem.cli.arrays import load_array
-from poeem.cli.find import find_item, names_of
+from poeem.cli.find import find_item, index_file, names_of
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, print_json
 from poeem.config import SearchConfig
@@ -34,7 +34,7 @@ _MAX_NAMED = 5
 class Questions:
     """What to ask an index.
 
-    vectors: float32 [n, dim]. names: n, for people.
+    vectors: float32 [n, dim] or [n, num_heads, dim]. names: n, for people.
     leave_out: ids that no answer may have, the same for all.
     had: the names of what a user had, latest first.
     """
@@ -47,7 +47,9 @@ class Questions:
 
 @settings("search")
 def search(
-    file: Annotated[Path, typer.Argument(metavar="INDEX", help="an index file")],
+    file: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="an index file, or the folder of a run")
+    ],
     *,
     given: Given,
     like: Annotated[
@@ -56,7 +58,11 @@ def search(
     ] = None,
     query_vectors: Annotated[
         Path | None,
-        typer.Option("--query-vectors", metavar="FILE.npy", help="float32, num_queries x dim"),
+        typer.Option(
+            "--query-vectors",
+            metavar="FILE.npy",
+            help="float32, num_queries x dim, or num_queries x num_heads x dim",
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -87,6 +93,7 @@ def search(
     if (user is not None or history is not None) and model is None:
         raise ConfigError("search: --user and --history need --model RUN")
     config = given.config()
+    file = index_file(file)
     index = Index.open(file)
     if like is not None:
         questions = _like(index, like)
@@ -111,8 +118,9 @@ def _like(index: Index, text: str) -> Questions:
 
 def _from_file(index: Index, path: Path) -> Questions:
     array = load_array("--query-vectors", path)
-    vectors = check_vectors("--query-vectors", array, index.dim, num_axes=(1, 2))
-    vectors = vectors.reshape(-1, index.dim)
+    vectors = check_vectors("--query-vectors", array, index.dim, num_axes=(1, 2, 3))
+    if vectors.ndim == 1:
+        vectors = vectors[None]
     return Questions(vectors, [f"query {row}" for row in range(len(vectors))])
 
 

@@ -145,7 +145,10 @@ def _train_and_build(
     )
     with counting("building the index") as progress:
         index = build_run(out, progress=progress)
-    figures: dict[str, Any] = {"steps": state.step, "index_info": index.info()}
+    figures: dict[str, Any] = {
+        "steps": state.step,
+        "index_info": {**index.info(), "path": str(out / "items.poeem")},
+    }
     if prepared.test is not None:
         evaluation = evaluate_run(out, prepared=prepared)
         show_evaluation(evaluation, remarks())

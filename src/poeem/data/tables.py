@@ -7,6 +7,7 @@ UTF-8, fields in double quotes where needed, `""` for a quote inside, newlines i
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import zipfile
@@ -25,6 +26,7 @@ from poeem.types import IntArray
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
 
+_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _REPORT_ROWS = 1 << 16
 _CHUNK_BYTES = 1 << 24
 
@@ -154,7 +156,10 @@ def read_text(
     if progress is not None:
         progress(0, total)
     names, header_lines = _read_header(path, layout)
-    places = _pick(names, wanted, path)
+    try:
+        places = _pick(names, wanted, path)
+    except MissingColumnError as error:
+        raise MissingColumnError(f"{error}{_delimiter_hint(names, layout)}") from None
     table = None
     if not careful:
         table = _read_fast(path, layout, places, len(names), header_lines)
@@ -165,10 +170,35 @@ def read_text(
     return table
 
 
+def _delimiter_hint(names: list[str], layout: TextFormat) -> str:
+    """Say, where a header is one name, by what it seems to be divided instead."""
+    if len(names) != 1:
+        return ""
+    others = [(name, mark) for mark, name in _DELIMITERS.items() if mark != layout.delimiter]
+    found = [name for name, mark in others if mark in names[0]]
+    if not found:
+        return ""
+    wanted = _DELIMITERS[layout.delimiter]
+    return (
+        f"; its fields seem to be divided by {found[0]}, wanted {wanted} (.csv: comma, .tsv: tab)"
+    )
+
+
+def _check_encoding(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in start:
+        raise DataError(
+            f"{path.name}: not UTF-8 text but, it seems, UTF-16; convert it, e.g. by "
+            "iconv -f UTF-16 -t UTF-8"
+        )
+
+
 def _read_header(path: Path, layout: TextFormat) -> tuple[list[str], int]:
     """Return the names of the columns and the number of lines they take up."""
     if layout.header is not None:
         return list(layout.header), 0
+    _check_encoding(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file, delimiter=layout.delimiter)
         try:

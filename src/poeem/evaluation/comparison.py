@@ -102,7 +102,7 @@ def save_picture(rows: Sequence[Row], title: str, path: Path) -> None:
     figure = figure_class(figsize=(11, 1.6 + 0.44 * len(rows)), dpi=150, layout="constrained")
     canvas_class(figure)  # draws into memory: no window, no global state
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    figure.suptitle(title, fontsize=13, fontweight="bold")
+    figure.suptitle(title.replace("$", r"\$"), fontsize=13, fontweight="bold")
     places = _places(rows)
     colours = [_COLOURS[row.kind] for row in rows]
     recalls = [row.recall_at_100 for row in rows]
