@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,7 @@ def _toml_value(value: Any) -> str:
         return '"none"'  # TOML has no null; the settings that may be none take this word
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # TOML has inf, -inf and nan, JSON has not
     # JSON writes strings, booleans and finite numbers as TOML wants them, except for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

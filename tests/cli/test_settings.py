@@ -1,10 +1,12 @@
 """Where a setting comes from: default, file, option; and what is refused."""
 
+import dataclasses
 import tomllib
 
 import pytest
 
-from poeem.config import Config
+from poeem.config import Config, TrainConfig
+from poeem.config_file import config_toml
 from tests.cli.conftest import Call
 
 
@@ -33,6 +35,24 @@ def test_a_shown_configuration_reads_back(tmp_path):
     assert config.data.title_column == title
     assert config.model.hidden_dims == (32, 16)
     assert config.data.min_rating == 3.5
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e300, 1e-7, -0.0])
+def test_any_number_is_written_as_toml(value):
+    train = dataclasses.replace(TrainConfig())
+    object.__setattr__(train, "coarse_weight", value)  # past the check, which refuses some
+    text = config_toml(dataclasses.replace(Config(), train=train))
+    assert repr(tomllib.loads(text)["train"]["coarse_weight"]) == repr(value)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[train]\nlearning_rate = {value}\n")
+    for given in (("--config", file), (f"--learning-rate={value}",)):
+        call = Call("train", "--show-config", *given)
+        assert call.code == 2
+        assert "--learning-rate: got" in call.err
 
 
 @pytest.mark.parametrize(
