@@ -208,6 +208,17 @@ def test_a_move_that_was_cut_off_is_ended(config, folder, tmp_path):
     assert not (path / "finished").exists()
 
 
+def test_a_successor_cut_off_while_it_began_is_no_run(config, folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "run")
+    (path / "unfinished").mkdir()
+    (path / "unfinished" / "ids.npz").write_bytes(b"of other data")
+    train_run(config, path, resume=True)
+    assert contents(path) == contents(folder)
+    assert evaluate_run(path).engine
+    train_run(other(config), path, overwrite=True)
+    assert not (path / "unfinished").exists()
+
+
 def test_a_stopped_successor_names_what_stays(config, folder, tmp_path, monkeypatch):
     path = shutil.copytree(folder, tmp_path / "run")
 

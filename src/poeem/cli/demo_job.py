@@ -186,6 +186,7 @@ class Demo:
             files = target.begin(state.config, self.prepared.catalogue)
             with self._timed(f"joint training, {num_bytes} bytes, from the warm start"):
                 train_state(state, self.prepared, checkpoint=files.checkpoint, display=self.display)
+            target.finish()
         return twin
 
     def _with_bytes(self, num_bytes: int) -> Config:

@@ -140,8 +140,11 @@ class RunFolder:
         Raises:
             SaveError: the system refused; calling it again, or reading the run, goes on with it.
         """
-        if self.unfinished.path.exists():
-            os.replace(self.unfinished.path, self._finished)
+        if self.unfinished.config.exists():
+            try:
+                os.replace(self.unfinished.path, self._finished)
+            except OSError as error:
+                raise SaveError(f"{self._finished}: cannot be made: {error}") from error
         self._settle()
 
     @property

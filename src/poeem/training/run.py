@@ -101,7 +101,8 @@ def train_run(
                 )
         elif say is not None:
             say(f"{files.path}: all {state.epoch} epochs are trained already")
-        target.finish()
+        if files != target:
+            target.finish()
         return state
 
 
