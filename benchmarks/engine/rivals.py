@@ -28,10 +28,17 @@ def ours(folder: Path, kernel: str) -> Search:
     from poeem.index import active_kernel, build_index_from_codes
 
     assert active_kernel() == kernel
-    index = build_index_from_codes(
-        codes=np.load(folder / "codes.npy"), codebooks=np.load(folder / "codebooks.npy")
-    )
-    return lambda queries, threads: index.search(queries, K, num_threads=threads)
+    names = ["codes", "codebooks"]
+    num_probes = None
+    if (folder / "lists.npy").exists():  # lists.py
+        names += ["lists", "centroids"]
+        num_probes = int(np.load(folder / "probes.npy"))
+    index = build_index_from_codes(**{name: np.load(folder / f"{name}.npy") for name in names})
+
+    def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        return index.search(queries, K, num_probes=num_probes, num_threads=threads)
+
+    return search
 
 
 def faiss_pq8(folder: Path) -> Search:
@@ -58,6 +65,33 @@ def faiss_fast_scan(folder: Path) -> Search:
     return with_threads(faiss, index)
 
 
+def faiss_ivfpq(folder: Path) -> Search:
+    """Search the same lists of the same codes with IndexIVFPQ, 8 bits."""
+    import faiss
+
+    codes, codebooks = np.load(folder / "codes.npy"), np.load(folder / "codebooks.npy")
+    centroids, lists = np.load(folder / "centroids.npy"), np.load(folder / "lists.npy")
+    num_lists, dim = centroids.shape
+    quantizer = faiss.IndexFlatIP(dim)
+    quantizer.add(centroids)
+    index = faiss.IndexIVFPQ(
+        quantizer, dim, num_lists, len(codebooks), 8, faiss.METRIC_INNER_PRODUCT
+    )
+    assert index.by_residual
+    faiss.copy_array_to_vector(codebooks.ravel(), index.pq.centroids)
+    order = np.argsort(lists, kind="stable")
+    for number, ids in enumerate(
+        np.split(order, np.searchsorted(lists[order], range(1, num_lists)))
+    ):
+        rows = np.ascontiguousarray(codes[ids])
+        index.invlists.add_entries(
+            number, len(ids), faiss.swig_ptr(np.ascontiguousarray(ids)), faiss.swig_ptr(rows)
+        )
+    index.is_trained, index.ntotal = True, len(codes)
+    index.nprobe = int(np.load(folder / "probes.npy"))
+    return with_threads(faiss, index)
+
+
 def with_threads(faiss: Any, index: Any) -> Search:
     """Return a search that sets Faiss' threads first."""
 
@@ -73,7 +107,12 @@ def make(name: str, folder: Path) -> Search:
     """Return the search of the rival called `name`."""
     if name.startswith("poeem "):
         return ours(folder, name.removeprefix("poeem "))
-    return {"faiss pq8": faiss_pq8, "faiss 4-bit fast scan": faiss_fast_scan}[name](folder)
+    rivals = {
+        "faiss pq8": faiss_pq8,
+        "faiss 4-bit fast scan": faiss_fast_scan,
+        "faiss ivfpq": faiss_ivfpq,
+    }
+    return rivals[name](folder)
 
 
 def main() -> None:
