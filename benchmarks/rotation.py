@@ -51,7 +51,7 @@ WAYS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
         ParametrizedDescent, lr=0.05, orthogonal_map="matrix_exp"
     ),
 }
-STEEPEST_UP_TO = 128  # beyond, a matching takes minutes
+STEEPEST_UP_TO = 64  # beyond, a matching takes minutes
 
 
 def vectors_of(name: str) -> Tensor:
