@@ -23,6 +23,7 @@ from poeem.index import Index
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import fingerprint, save_checkpoint
 from poeem.training.folder import Catalogue, RunFolder
+from poeem.training.loop import _interruption
 from poeem.training.prepared import prepare
 from poeem.training.run import (
     TrainedRun,
@@ -222,12 +223,14 @@ def test_a_successor_cut_off_while_it_began_is_no_run(config, folder, tmp_path):
 def test_a_stopped_successor_names_what_stays(config, folder, tmp_path, monkeypatch):
     path = shutil.copytree(folder, tmp_path / "run")
 
-    def stop(*args, **kwargs):
-        raise TrainingInterrupted("stopped by you", path / "x")
+    def stop(*args, checkpoint, **kwargs):
+        raise _interruption(new_state(config, prepare(config), joint=True), checkpoint)
 
     monkeypatch.setattr("poeem.training.run.train", stop)
-    with pytest.raises(TrainingInterrupted, match=r"the earlier run in .* stays"):
+    with pytest.raises(TrainingInterrupted, match=r"the earlier run in .* stays") as caught:
         train_run(other(config), path, overwrite=True)
+    assert f"poeem train --out {path} --resume" in str(caught.value)
+    assert caught.value.checkpoint == path / "unfinished" / "checkpoint.safetensors"
 
 
 def test_a_finished_run_can_be_resumed(config, folder):

@@ -114,7 +114,9 @@ def _naming_what_stays(target: RunFolder, files: RunFolder) -> Iterator[None]:
     except TrainingInterrupted as error:
         if files == target:
             raise
-        message = f"{error}; until it has ended, the earlier run in {target.path} stays"
+        # To go on is asked of the folder that the run is to be in, or it would never get there.
+        text = str(error).replace(f"--out {files.path} ", f"--out {target.path} ")
+        message = f"{text}; until it has ended, the earlier run in {target.path} stays"
         raise TrainingInterrupted(message, error.checkpoint) from None
 
 
