@@ -30,8 +30,8 @@ from poeem.errors import (
     TrainingInterrupted,
     TruncatedIndexError,
     UnparsableRowsError,
-    install_hint,
 )
+from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
@@ -104,7 +104,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        message = f"poeem.{name} needs torch; {install_hint('train')}"
+        message = f"poeem.{name} needs torch; {_install_hint('train')}"
         raise MissingDependencyError(message) from error
     return getattr(module, name)
 
