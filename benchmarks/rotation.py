@@ -154,8 +154,9 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     for row, (name, result) in zip(axes, found.items(), strict=True):
         for way, curve in result["ways"].items():
             relative = np.array(curve["distortion"]) / result["faiss_opq_distortion"]
-            row[0].plot(relative, label=way, linewidth=1.4)
-            row[1].plot(np.maximum(curve["seconds"], 1e-4), relative, label=way, linewidth=1.4)
+            style = {"label": way, "linewidth": 1.4, "color": f"C{list(WAYS).index(way)}"}
+            row[0].plot(relative, **style)
+            row[1].plot(np.maximum(curve["seconds"], 1e-4), relative, **style)
         for axis in row:
             axis.axhline(1.0, color="black", linewidth=0.8, linestyle="--")
             axis.set_ylabel("distortion / Faiss OPQ")
