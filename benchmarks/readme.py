@@ -27,29 +27,31 @@ def link(name: str) -> str:
     return f"[{name}.json](benchmarks/results/{name}.json)"
 
 
+SETS = {"gowalla": "40,981 places", "amazon-book-kgat": "24,915 books"}
+ROWS = {
+    "exact, float twin": "exact search over float vectors, 256 bytes an item",
+    "Faiss PQ, 8 bytes": "Faiss PQ, built afterwards, 8 bytes",
+    "Faiss OPQ+PQ, 8 bytes": "Faiss OPQ+PQ, built afterwards, 8 bytes",
+    "Faiss residual (RQ), 8 bytes": "Faiss residual quantizer, built afterwards, 8 bytes",
+    "joint, 8 bytes": "**torch-poeem, trained jointly, 8 bytes**",
+}
+
+
 def headline() -> str:
     """Return the one result that matters, as a table."""
-    found = result("joint_vs_after_gowalla")
-    rows, float_name = found["mean"], "exact, float twin"
-    names = {
-        float_name: ("exact search over float vectors, 256 bytes an item", None),
-        "Faiss PQ, 8 bytes": ("Faiss PQ, built afterwards, 8 bytes", None),
-        "Faiss OPQ+PQ, 8 bytes": ("Faiss OPQ+PQ, built afterwards, 8 bytes", None),
-        "Faiss residual (RQ), 8 bytes": (
-            "Faiss residual quantizer, built afterwards, 8 bytes",
-            None,
-        ),
-        "joint, 8 bytes": ("**torch-poeem, trained jointly, 8 bytes**", "**"),
-    }
-    lines = ["| gowalla, 40,981 places | recall@20 | recall@100 |", "|---|---|---|"]
-    for key, (label, mark) in names.items():
-        figures = [f"{rows[key][m]:.4f}" for m in ("recall@20", "recall@100")]
-        lines.append(
-            f"| {label} | " + " | ".join(f"{mark or ''}{f}{mark or ''}" for f in figures) + " |"
-        )
-    seeds = len(found["seeds"])
-    source = "One seed" if seeds == 1 else f"Mean of {seeds} seeds"
-    lines += ["", f"{source}; from {link(found['benchmark'])}."]
+    found = {name: result(f"joint_vs_after_{name}") for name in SETS}
+    columns = [(name, metric) for name in SETS for metric in ("recall@20", "recall@100")]
+    titles = [f"{name}, {SETS[name]}: {metric}" for name, metric in columns]
+    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(columns) + 1) + "|"]
+    for key, label in ROWS.items():
+        figures = [f"{found[name]['mean'][key][metric]:.4f}" for name, metric in columns]
+        if label.startswith("**"):
+            figures = [f"**{figure}**" for figure in figures]
+        lines.append(f"| {label} | " + " | ".join(figures) + " |")
+    seeds = {len(each["seeds"]) for each in found.values()}
+    source = "One seed" if seeds == {1} else f"Means of {min(seeds)} or more seeds"
+    files = " and ".join(link(f"joint_vs_after_{name}") for name in SETS)
+    lines += ["", f"{source}, defaults of the command line: {files}."]
     return "\n".join(lines)
 
 
