@@ -1,4 +1,4 @@
-"""Writes the figures of README.md from the files in results/, so that none is typed by hand.
+"""Writes the figures of both READMEs from the files in results/, so that none is typed by hand.
 
 python benchmarks/readme.py            # rewrite
 python benchmarks/readme.py --check    # exit 1 if README and results differ; a test does this
@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+ENGINE = ROOT / "benchmarks" / "engine" / "README.md"
 
 
 def result(name: str) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def table() -> str:
     one_probe = tutorial["joint index, 1 of 8 lists"]["precision@100"]
     after = tutorial["Faiss IVF8,PQ8 afterwards, 1 probe"]["precision@100"]
     float_twin = tutorial["exact, float twin"]["precision@100"]
+    scan = result("engine_flat")["results"]["8 bytes"]["times_ours"]
     worst = max(v["ratio"] for v in memory.values())
     rows = [
         ("what", "measured", "file"),
@@ -95,6 +97,12 @@ def table() -> str:
             link("build_time"),
         ),
         (
+            "exact scan of 1,000,000 items of 8 bytes, one thread, against Faiss IndexPQ",
+            f"{scan['one, 1 thread']['faiss pq8']['wall']:.0f}x faster for one query, "
+            f"{scan['batch, 1 thread']['faiss pq8']['wall']:.0f}x in batches",
+            link("engine_flat"),
+        ),
+        (
             "peak memory of open and search beyond the interpreter, over code bytes and ids",
             f"at most {worst:.2f}x",
             link("search_memory"),
@@ -103,25 +111,80 @@ def table() -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def rendered(text: str) -> str:
-    """Return README's text with the figures of the result files."""
-    for name, block in (("headline", headline()), ("table", table())):
+def flat_table() -> str:
+    """Return flat scans against Faiss: wall milliseconds a query, medians."""
+    found = result("engine_flat")["results"]
+    ours = ("poeem avx512-vbmi", "poeem avx512", "poeem avx2")
+    lines = [
+        "| bytes | | VBMI | AVX-512 BW | AVX2 | IndexPQ | times ours | fast scan | times ours |",
+        "|---" * 9 + "|",
+    ]
+    cases = {"one query": "one, 1 thread", "batch": "batch, 1 thread"}
+    cases["batch, 2 threads"] = "batch, 2 thread"
+    for size, each in found.items():
+        for label, case in cases.items():
+            rivals, times = each["rivals"], each["times_ours"][case]
+            cells = [size.split()[0], label, *(f"{rivals[k][case]['p50_ms']:.3f}" for k in ours)]
+            for name in ("faiss pq8", "faiss 4-bit fast scan"):
+                cells += [f"{rivals[name][case]['p50_ms']:.3f}", f"{times[name]['wall']:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    recall = {
+        name: ", ".join(f"{v['rivals'][name]['recall10_at_100']:.3f}" for v in found.values())
+        for name in ("poeem avx512-vbmi", "faiss 4-bit fast scan")
+    }
+    lines += [
+        "",
+        f"Share of the 10 true neighbours among the 100 found, at {', '.join(found)}: ours "
+        f"{recall['poeem avx512-vbmi']}; fast scan's {recall['faiss 4-bit fast scan']}.",
+    ]
+    return "\n".join(lines)
+
+
+def lists_table() -> str:
+    """Return searches of lists against Faiss IVFPQ: wall milliseconds a query, medians."""
+    found = result("engine_lists")["results"]
+    lines = [
+        "| | ours, one query | IVFPQ | times ours | ours, batch | IVFPQ | times ours |",
+        "|---" * 7 + "|",
+    ]
+    for label, each in found.items():
+        cells = [label]
+        for case in ("one, 1 thread", "batch, 1 thread"):
+            rivals, times = each["rivals"], each["times_ours"][case]
+            cells += [
+                f"{rivals[n][case]['p50_ms']:.3f}" for n in ("poeem avx512-vbmi", "faiss ivfpq")
+            ]
+            cells.append(f"{times['faiss ivfpq']['wall']:.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def rendered(text: str, blocks: dict[str, str]) -> str:
+    """Return a README's text with the figures of the result files."""
+    for name, block in blocks.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
         text = re.sub(pattern, lambda m, b=block: m[1] + b + m[2], text, flags=re.S)
     return text
 
 
 def main() -> None:
-    """Rewrite or check README.md."""
+    """Rewrite or check both READMEs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = README.read_text()
-    wanted = rendered(text)
-    if check and text != wanted:
-        sys.exit("README.md differs from benchmarks/results: run python benchmarks/readme.py")
-    if not check:
-        README.write_text(wanted)
+    blocks = {
+        README: {"headline": headline(), "table": table()},
+        ENGINE: {"flat": flat_table(), "lists": lists_table()},
+    }
+    for path, each in blocks.items():
+        text = path.read_text()
+        wanted = rendered(text, each)
+        if check and text != wanted:
+            sys.exit(
+                f"{path.name} differs from benchmarks/results: run python benchmarks/readme.py"
+            )
+        if not check:
+            path.write_text(wanted)
 
 
 if __name__ == "__main__":
