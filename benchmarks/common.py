@@ -27,9 +27,9 @@ def circumstances() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "when": _STARTED,
         "command": "python " + " ".join([os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": _COMMIT,
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -70,3 +70,8 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor()
+
+
+# Of the moment the run began: a long one may end when the tree has moved on.
+_STARTED = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+_COMMIT = _commit()

@@ -1,7 +1,9 @@
 """A training step with the layer against the same step without it.
 
-Two towers by id with as many users and items as gowalla, batch 4,096, dim 64, 8 x 256 codes; both
-kinds of step take turns in one process, and medians are compared.
+The steps are those of `poeem.training`: two towers by id with as many users and items as gowalla,
+batch 4,096, dim 64, 8 x 256 codes. With lists, training by default adds a second softmax that teaches
+which list to probe; it is measured with and without. Both kinds of step take turns in one process,
+and medians are compared.
 
     python benchmarks/step_cost.py
 """
@@ -9,6 +11,7 @@ kinds of step take turns in one process, and medians are compared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 
@@ -17,34 +20,44 @@ import torch
 from common import write_result
 
 from poeem.config import Config, LayerConfig, ModelConfig, TrainConfig
-from poeem.training.losses import in_batch_softmax
+from poeem.training.loop import batch_losses
+from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
 
 NUM_USERS, NUM_ITEMS, BATCH_SIZE, DIM = 29_858, 40_981, 4096, 64
 
 
-def make_step(state: TrainingState, seed: int) -> Callable[[], None]:
-    """Return a function that does one whole training step on random pairs."""
-    generator = torch.Generator().manual_seed(seed)
+CASES = {
+    "num_lists=0": (0, 1.0),
+    "num_lists=256, loss on lists": (256, 1.0),
+    "num_lists=256, layer alone": (256, 0.0),
+}
+
+
+def random_pairs() -> TrainingPairs:
+    """Return as many random pairs as a few batches need."""
+    rng = np.random.default_rng(0)
+    count = 16 * BATCH_SIZE
+    nothing = (np.zeros(NUM_USERS + 1, np.int64), np.zeros(0, np.int64))  # no histories: id towers
+    return TrainingPairs.from_arrays(
+        rng.integers(NUM_USERS, size=count),
+        rng.integers(NUM_ITEMS, size=count),
+        nothing,
+        num_users=NUM_USERS,
+        num_items=NUM_ITEMS,
+        max_history=1,
+    )
+
+
+def make_step(state: TrainingState, pairs: TrainingPairs) -> Callable[[], None]:
+    """Return a function that does one whole training step."""
+    batches = itertools.cycle(list(pairs.batches(BATCH_SIZE, epoch=0, seed=0)))
 
     def step() -> None:
-        users = torch.randint(NUM_USERS, (BATCH_SIZE,), generator=generator)
-        items = torch.randint(NUM_ITEMS, (BATCH_SIZE,), generator=generator)
-        queries = state.model._finish(state.model.query_tower(users))
-        vectors, extra = state.model.encode_items(items), 0.0
-        if state.layer is not None:
-            out = state.layer(vectors)
-            vectors, extra = out.vectors, out.loss
-        loss = in_batch_softmax(
-            queries,
-            vectors,
-            temperature=0.07,
-            user_ids=users,
-            item_ids=items,
-            log_q=torch.zeros(BATCH_SIZE),
-        )
+        users, items = next(batches)
+        retrieval, extra = batch_losses(state, pairs, users, items, pairs.log_q)
         state.zero_grad()
-        (loss + extra).backward()
+        (retrieval + extra).backward()
         state.optimize()
 
     return step
@@ -55,19 +68,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=60)
     repetitions = parser.parse_args().repetitions
-    figures = {}
-    for num_lists in (0, 256):
+    figures, pairs = {}, random_pairs()
+    for case, (num_lists, coarse_weight) in CASES.items():
         config = Config(
             model=ModelConfig(dim=DIM),
             layer=LayerConfig(num_subspaces=8, num_codewords=256, num_lists=num_lists),
-            train=TrainConfig(batch_size=BATCH_SIZE),
+            train=TrainConfig(batch_size=BATCH_SIZE, coarse_weight=coarse_weight, device="cpu"),
         )
         states = {
             joint: TrainingState.new(NUM_USERS, NUM_ITEMS, config, joint=joint)
             for joint in (True, False)
         }
         states[True].layer.warm_start(states[True].model.all_items())
-        steps = {joint: make_step(state, 0) for joint, state in states.items()}
+        steps = {joint: make_step(state, pairs) for joint, state in states.items()}
         times: dict[bool, list[float]] = {True: [], False: []}
         for repetition in range(repetitions + 5):
             for joint, step in steps.items():
@@ -76,7 +89,7 @@ def main() -> None:
                 if repetition >= 5:
                     times[joint].append(time.perf_counter() - started)
         with_layer, without = np.array(times[True]), np.array(times[False])
-        figures[f"num_lists={num_lists}"] = {
+        figures[case] = {
             "ratio_of_medians": round(float(np.median(with_layer) / np.median(without)), 3),
             "median_of_ratios": round(float(np.median(with_layer / without)), 3),
             "median_ms_with_layer": round(1e3 * float(np.median(with_layer)), 1),
