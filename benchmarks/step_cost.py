@@ -1,9 +1,9 @@
 """A training step with the layer against the same step without it.
 
 The steps are those of `poeem.training`: two towers by id with as many users and items as gowalla,
-batch 4,096, dim 64, 8 x 256 codes. With lists, training by default adds a second softmax that teaches
-which list to probe; it is measured with and without. Both kinds of step take turns in one process,
-and medians are compared.
+batch 4,096, dim 64, 8 x 256 codes. With lists, training by default adds a second softmax that
+teaches which list to probe; it is measured with and without. Both kinds of step take turns in one
+process, and medians are compared.
 
     python benchmarks/step_cost.py
 """
