@@ -55,7 +55,7 @@ def headline() -> str:
     lines += [
         "",
         f"{source}, defaults of the command line: {files}. The defaults were chosen with an eye on "
-        "gowalla's test users, so its row of ours flatters; amazon-book was looked at only afterwards.",
+        "gowalla's test users, so our row flatters there; amazon-book was looked at only afterwards.",
     ]
     return "\n".join(lines)
 
@@ -85,7 +85,8 @@ def table() -> str:
         ),
         (
             "the authors' tutorial, 1 of 8 lists probed: precision@100",
-            f"{one_probe:.4f} (the loss on lists was found on this data); Faiss IVF,PQ {after:.4f}, float {float_twin:.4f}; published: theirs "
+            f"{one_probe:.4f} (the loss on lists was found on this data); "
+            f"Faiss IVF,PQ {after:.4f}, float {float_twin:.4f}; published: theirs "
             ".9805, Faiss .9610, float .9989",
             link("tutorial"),
         ),

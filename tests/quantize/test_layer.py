@@ -256,7 +256,6 @@ def test_large_codebooks():
         4, num_subspaces=1, num_codewords=65_536, rotation=False, kmeans_iterations=1
     )
     x = sample(70_000, 4)
-    layer.config.num_samples  # noqa: B018
     layer.warm_start(x[:65_536])
     codes, lists = layer.encode_numpy(x[:100].numpy())
     assert codes.dtype == np.uint16
