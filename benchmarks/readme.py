@@ -55,7 +55,7 @@ def headline() -> str:
     lines += [
         "",
         f"{source}, defaults of the command line: {files}. The defaults were chosen with an eye on "
-        "gowalla's test users, so our row flatters there; amazon-book was looked at only afterwards.",
+        "gowalla's test users, so our row flatters there; amazon-book came only afterwards.",
     ]
     return "\n".join(lines)
 
