@@ -80,6 +80,26 @@ class Arrays {
     transpose_parts();
   }
 
+  // Other items of the same quantizer, whose arrays are shared: `quantizer` must live as long.
+  Arrays(const Arrays& quantizer, std::int64_t num_items, Codes codes,
+         std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<Ids> ids,
+         std::optional<Input<float, 1>> norms)
+      : codes_(codes), codebooks_(quantizer.codebooks_), list_offsets_(list_offsets), ids_(ids),
+        norms_(norms), view_(quantizer.view_) {
+    require(num_items >= 0, "num_items: negative");
+    view_.num_items = num_items;
+    set_codes(static_cast<int>(view_.width));
+    require((view_.num_lists > 0) == list_offsets_.has_value(), "list_offsets: wanted iff there are lists");
+    if (list_offsets_)
+      require(static_cast<std::int64_t>(list_offsets_->shape(0)) == view_.num_lists + 1,
+              "list_offsets: not [num_lists + 1]");
+    view_.list_offsets = list_offsets_ ? list_offsets_->data() : nullptr;
+    view_.ids32 = nullptr;
+    view_.ids64 = nullptr;
+    view_.norms = nullptr;
+    set_items();
+  }
+
   const poeem::IndexView& view() const { return view_; }
 
  private:
@@ -180,13 +200,36 @@ class Arrays {
   poeem::IndexView view_;
 };
 
-std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
-    const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
-    std::int64_t num_threads, const std::string& kernel,
-    std::optional<Input<std::uint64_t, 1>> allowed) {
-  const poeem::IndexView& view = arrays.view();
-  require(!allowed || static_cast<std::int64_t>(allowed->shape(0)) == (view.num_items + 63) / 64,
-          "allowed: not a bit per item");
+using Bits = Input<std::uint64_t, 1>;
+
+// Segments that are searched as one index, and which of their items are wanted.
+class Segments {
+ public:
+  void add(const Arrays& arrays, std::optional<Bits> wanted) {
+    const poeem::IndexView& view = arrays.view();
+    require(!wanted || static_cast<std::int64_t>(wanted->shape(0)) == (view.num_items + 63) / 64,
+            "wanted: not a bit per item");
+    if (!segments_.empty()) {
+      const poeem::IndexView& first = *segments_[0].view;
+      require(view.codebooks == first.codebooks && view.num_lists == first.num_lists,
+              "segments: not of one quantizer");
+    }
+    segments_.emplace_back(view, wanted ? wanted->data() : nullptr);
+    if (wanted) bits_.push_back(*wanted);
+  }
+
+  const std::vector<poeem::Segment>& get() const { return segments_; }
+
+ private:
+  std::vector<poeem::Segment> segments_;
+  std::vector<Bits> bits_;
+};
+
+std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
+    const Segments& segments, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
+    std::int64_t num_threads, const std::string& kernel, bool widens) {
+  require(!segments.get().empty(), "segments: none");
+  const poeem::IndexView& view = *segments.get()[0].view;
   require(queries.shape(1) > 0, "queries: no heads");
   require(static_cast<std::int64_t>(queries.shape(2)) == view.dim, "queries: not of width dim");
   if (k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
@@ -198,14 +241,21 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
   request.num_probes = num_probes;
   request.num_threads = num_threads;
   request.kernel = kernel;
-  if (allowed) request.allowed = allowed->data();
   auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   {
     nb::gil_scoped_release release;
-    poeem::search(view, request, ids.data(), scores.data());
+    poeem::search(segments.get(), widens, request, ids.data(), scores.data());
   }
   return {ids, scores};
+}
+
+std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
+    const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
+    std::int64_t num_threads, const std::string& kernel, std::optional<Bits> allowed) {
+  Segments all;
+  all.add(arrays, allowed);
+  return search_segments(all, queries, k, num_probes, num_threads, kernel, allowed.has_value());
 }
 
 Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
@@ -286,7 +336,20 @@ NB_MODULE(_native, m) {
            "centroids"_a.noconvert().none() = nb::none(),
            "list_norms"_a.noconvert().none() = nb::none(),
            "list_offsets"_a.noconvert().none() = nb::none(),
+           "ids"_a.noconvert().none() = nb::none(), "norms"_a.noconvert().none() = nb::none())
+      .def(nb::init<const Arrays&, std::int64_t, Codes, std::optional<Input<std::int64_t, 1>>,
+                    std::optional<Ids>, std::optional<Input<float, 1>>>(),
+           nb::keep_alive<1, 2>(), "quantizer"_a, nb::kw_only(), "num_items"_a,
+           "codes"_a.noconvert(), "list_offsets"_a.noconvert().none() = nb::none(),
            "ids"_a.noconvert().none() = nb::none(), "norms"_a.noconvert().none() = nb::none());
+  nb::class_<Segments>(m, "Segments", "Arrays of one quantizer that are searched as one index.")
+      .def(nb::init<>())
+      .def("add", &Segments::add, nb::keep_alive<1, 2>(), "arrays"_a, nb::kw_only(),
+           "wanted"_a.noconvert().none(),
+           "Add items; wanted: a bit for each, uint64 [ceil(num_items / 64)], None = all.");
+  m.def("search_segments", &search_segments, "segments"_a, nb::kw_only(), "queries"_a.noconvert(),
+        "k"_a, "num_probes"_a, "num_threads"_a, "kernel"_a, "widens"_a,
+        "Search like `search`; widens: visit further lists until there are k.");
   m.def("search", &search, "arrays"_a, nb::kw_only(), "queries"_a.noconvert(), "k"_a,
         "num_probes"_a, "num_threads"_a, "kernel"_a, "allowed"_a.noconvert().none() = nb::none(),
         "Search float32 [num_queries, num_heads, dim]; num_probes 0 = all lists, kernel '' = best. "

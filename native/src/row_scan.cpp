@@ -13,9 +13,6 @@ constexpr std::int64_t kMinSample = 256;
 // After so many survivors of a unit, scoring all of it is cheaper than going on one by one.
 constexpr int kManySurvivors = 16;
 
-// Where fewer than one item in so many is allowed, those are scored one by one and bounds would only cost.
-constexpr std::int64_t kSparse = 32;
-
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
   std::uint64_t mask = ~std::uint64_t{0};
@@ -33,15 +30,14 @@ BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
 
 }  // namespace
 
-RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity,
-                 const std::uint64_t* allowed, std::int64_t num_allowed)
-    : index_(index), allowed_(allowed),
-      bound_(num_allowed * kSparse < index.num_items ? nullptr : bound_function(index, kernel)),
+RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse)
+    : index_(index), items_(&index), wanted_(nullptr),
+      bound_(sparse ? nullptr : bound_function(index, kernel)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
 
 std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
   const std::uint64_t mask = range_mask(unit, begin, end);
-  return allowed_ == nullptr ? mask : mask & allowed_[unit];
+  return wanted_ == nullptr ? mask : mask & wanted_[unit];
 }
 
 void RowScan::prepare(const float* query, std::int64_t num_probes) {
@@ -51,7 +47,9 @@ void RowScan::prepare(const float* query, std::int64_t num_probes) {
   num_seen_ = 0;
 }
 
-void RowScan::scan(std::int64_t begin, std::int64_t end, float bias) {
+void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias) {
+  items_ = segment.view;
+  wanted_ = segment.wanted;
   while (bound_ != nullptr && !tried_ && begin < end) {
     // Up to the end of a unit, so that the bounds start with a whole one.
     std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
@@ -87,25 +85,26 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
   for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit) {
     const std::uint64_t mask = wanted_items(unit, begin, end);
-    if (allowed_ == nullptr) {
+    const int count = __builtin_popcountll(mask);
+    if (count > kManySurvivors) {
       take_unit(unit, mask, bias);
-    } else if (mask != 0) {
+    } else {
       take_survivors(unit, mask, bias);
     }
-    num_seen_ += __builtin_popcountll(mask);
+    num_seen_ += count;
   }
 }
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
   float scores[kUnitItems];
-  score_unit(index_, unit, plan_.table(), bias, scores);
+  score_unit(*items_, unit, plan_.table(), bias, scores);
   std::uint64_t passing = 0;
   const float threshold = best_.threshold();
   for (int i = 0; i < kUnitItems; ++i)  // NaN never passes
     passing |= static_cast<std::uint64_t>(scores[i] >= threshold) << i;
   for (passing &= mask; passing != 0; passing &= passing - 1) {
     const int i = __builtin_ctzll(passing);
-    best_.offer({scores[i], index_.id_at(unit * kUnitItems + i)});
+    best_.offer({scores[i], items_->id_at(unit * kUnitItems + i)});
   }
 }
 
@@ -114,23 +113,23 @@ void RowScan::take_survivors(std::int64_t unit, std::uint64_t mask, float bias) 
   for (; mask != 0; mask &= mask - 1) {
     if (++num_taken > kManySurvivors) return take_unit(unit, mask, bias);
     const std::int64_t position = unit * kUnitItems + __builtin_ctzll(mask);
-    const float score = score_item(index_, position, plan_.table(), bias);
-    if (score >= best_.threshold()) best_.offer({score, index_.id_at(position)});
+    const float score = score_item(*items_, position, plan_.table(), bias);
+    if (score >= best_.threshold()) best_.offer({score, items_->id_at(position)});
   }
 }
 
 void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
   std::int64_t last = (end + kUnitItems - 1) / kUnitItems;
-  if (index_.uses_norms() && last * kUnitItems > index_.num_items) {
+  if (items_->uses_norms() && last * kUnitItems > items_->num_items) {
     // Norms end with the items, in the middle of this unit.
     --last;
     take_unit(last, wanted_items(last, begin, end), bias);
   }
   BoundTask task{};
-  task.codes = index_.block(0);
-  task.num_columns = index_.columns();
-  task.norms = index_.uses_norms() ? index_.norms : nullptr;
+  task.codes = items_->block(0);
+  task.num_columns = items_->columns();
+  task.norms = items_->uses_norms() ? items_->norms : nullptr;
   for (std::int64_t unit = begin / kUnitItems; unit < last;) {
     best_.tighten_if_worth();
     if (!bounds_.aim(index_, bias, best_.threshold(), task)) break;

@@ -7,6 +7,7 @@
 #include "bound_table.h"
 #include "poeem/index_view.h"
 #include "poeem/kernel.h"
+#include "poeem/search.h"
 #include "poeem/top_k.h"
 #include "query.h"
 
@@ -15,15 +16,14 @@ namespace poeem {
 // Working memory of one query vector, reused from one to the next.
 class RowScan {
  public:
-  // allowed: one bit per item, of which num_allowed are set; null = all items.
-  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity,
-          const std::uint64_t* allowed, std::int64_t num_allowed);
+  // index: for its quantizer. sparse: so few of the items are wanted that bounds would only cost.
+  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse);
 
   // query: [dim]. num_probes: as QueryPlan::prepare.
   void prepare(const float* query, std::int64_t num_probes);
 
-  // Offer all items at positions [begin, end), which have this bias, to the k best.
-  void scan(std::int64_t begin, std::int64_t end, float bias);
+  // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
+  void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
 
   // Whether as many were found as were wanted.
   bool full() const { return best_.full(); }
@@ -40,11 +40,12 @@ class RowScan {
 
   static constexpr std::int64_t kMaxUnits = 64;  // units between two looks at the threshold
 
-  // Of the items of a unit, those in [begin, end) that are allowed.
+  // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
 
   const IndexView& index_;
-  const std::uint64_t* allowed_;
+  const IndexView* items_;       // the segment that is scanned
+  const std::uint64_t* wanted_;  // its wanted items, null = all
   BoundFunction bound_;  // null: every item is scored in float
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built

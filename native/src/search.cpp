@@ -13,10 +13,13 @@
 namespace poeem {
 namespace {
 
-void check(const IndexView& index, const SearchRequest& request) {
+void check(const SearchRequest& request) {
   if (request.k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
   if (request.num_probes < 0) throw Error(ErrorCode::kConfig, "num_probes: wanted at least 1");
   if (request.num_threads < 1) throw Error(ErrorCode::kConfig, "num_threads: wanted at least 1");
+}
+
+void check(const IndexView& index) {
   if (index.uses_norms() && index.norms == nullptr)
     throw Error(ErrorCode::kShape, "norms: missing, and this metric needs them");
   if (index.num_lists == 0) return;
@@ -27,15 +30,26 @@ void check(const IndexView& index, const SearchRequest& request) {
   if (!good) throw Error(ErrorCode::kCorrupt, "list_offsets: do not rise from 0 to num_items");
 }
 
+// Where fewer than one item in so many is wanted, those are scored one by one and bounds would only cost.
+constexpr std::int64_t kSparse = 32;
+
 // How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
 // are fewer queries than threads, parts of the catalogue.
 struct Plan {
-  Plan(const IndexView& index, const SearchRequest& request)
-      : num_allowed(count_allowed(index, request)),
-        capacity(std::min(request.k, std::max<std::int64_t>(num_allowed, 1))),
-        num_probes(request.num_probes == 0 ? index.num_lists
-                                           : std::min(request.num_probes, index.num_lists)),
-        chunk_items(std::max<std::int64_t>(kChunkBytes / index.block_bytes(), 1) * kBlockItems) {
+  Plan(const std::vector<Segment>& segments, bool widens, const SearchRequest& request) {
+    const IndexView& index = *segments[0].view;
+    std::int64_t num_items = 0, num_wanted = 0;
+    for (const Segment& segment : segments) {
+      num_items += segment.view->num_items;
+      num_wanted += segment.num_wanted;
+      num_blocks += segment.view->num_blocks();
+    }
+    sparse = num_wanted * kSparse < num_items;
+    capacity = std::min(request.k, std::max<std::int64_t>(num_wanted, 1));
+    num_probes = request.num_probes == 0 ? index.num_lists
+                                         : std::min(request.num_probes, index.num_lists);
+    num_listed = widens ? index.num_lists : num_probes;
+    chunk_items = std::max<std::int64_t>(kChunkBytes / index.block_bytes(), 1) * kBlockItems;
     const std::int64_t threads = request.num_threads;
     const std::int64_t queries = std::max<std::int64_t>(request.num_queries, 1);
     num_rows = std::clamp<std::int64_t>(kTableBytes / (index.columns() * 256), 1, kMaxRows);
@@ -49,11 +63,11 @@ struct Plan {
     if (queries >= threads) return;
     const std::int64_t probed = index.num_lists == 0 ? 1 : num_probes;
     const std::int64_t lists = index.num_lists == 0 ? 1 : index.num_lists;
-    const std::int64_t bytes = index.num_blocks() * index.block_bytes() / lists * probed;
+    const std::int64_t bytes = num_blocks * index.block_bytes() / lists * probed;
     num_parts = std::min((threads + queries - 1) / queries, bytes / kPartBytes);
     if (index.num_lists > 0) num_parts = std::min(num_parts, num_probes);
     // Whether to visit more lists is known only to who has seen all of them.
-    if (index.num_lists > 0 && request.allowed != nullptr) num_parts = 1;
+    if (index.num_lists > 0 && widens) num_parts = 1;
     num_parts = std::max<std::int64_t>(num_parts, 1);
   }
 
@@ -62,15 +76,10 @@ struct Plan {
   static constexpr std::int64_t kMaxRows = 64;
   static constexpr std::int64_t kPartBytes = 1 << 20;     // codes that pay for starting a thread
 
-  static std::int64_t count_allowed(const IndexView& index, const SearchRequest& request) {
-    if (request.allowed == nullptr) return index.num_items;
-    std::int64_t count = 0;
-    for (std::int64_t word = 0; word < (index.num_items + 63) / 64; ++word)
-      count += __builtin_popcountll(request.allowed[word]);
-    return count;
-  }
-
-  std::int64_t num_allowed, capacity, num_probes, chunk_items;
+  std::int64_t num_blocks = 0;     // of all segments
+  bool sparse = false;
+  std::int64_t capacity = 1, num_probes = 0, chunk_items = 0;
+  std::int64_t num_listed = 0;     // lists put in order
   std::int64_t num_rows = 1;       // query vectors scanned together
   std::int64_t group_queries = 1;  // queries of one task
   std::int64_t num_groups = 1;
@@ -80,12 +89,12 @@ struct Plan {
 // Answers groups of queries; each thread has its own.
 class Worker {
  public:
-  Worker(const IndexView& index, const SearchRequest& request, const Kernel& kernel,
+  Worker(const std::vector<Segment>& segments, const SearchRequest& request, const Kernel& kernel,
          const Plan& plan)
-      : index_(index), request_(request), plan_(plan) {
+      : index_(*segments[0].view), segments_(segments), request_(request), plan_(plan) {
     rows_.reserve(static_cast<std::size_t>(plan.num_rows));
     for (std::int64_t i = 0; i < plan.num_rows; ++i)
-      rows_.emplace_back(index, kernel, plan.capacity, request.allowed, plan.num_allowed);
+      rows_.emplace_back(index_, kernel, plan.capacity, plan.sparse);
   }
 
   // Find the best of one part of the items for query vectors [begin, end), then take(vector, candidates).
@@ -94,8 +103,7 @@ class Worker {
     for (; begin < end; begin += plan_.num_rows) {
       const std::int64_t count = std::min(plan_.num_rows, end - begin);
       for (std::int64_t i = 0; i < count; ++i)
-        row(i).prepare(request_.queries + (begin + i) * index_.dim,
-                       request_.allowed == nullptr ? plan_.num_probes : index_.num_lists);
+        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_listed);
       if (index_.num_lists == 0) {
         scan_all(count, part);
       } else {
@@ -108,16 +116,25 @@ class Worker {
  private:
   RowScan& row(std::int64_t i) { return rows_[static_cast<std::size_t>(i)]; }
 
-  // Every chunk of codes serves all rows before the next is touched.
+  // A part is a range of the blocks of all segments, one after the other.
   void scan_all(std::int64_t num_rows, std::int64_t part) {
-    const std::int64_t blocks = index_.num_blocks();
-    const std::int64_t begin = blocks * part / plan_.num_parts * kBlockItems;
-    const std::int64_t end =
-        std::min(blocks * (part + 1) / plan_.num_parts * kBlockItems, index_.num_items);
-    const std::int64_t step = num_rows == 1 ? index_.num_items : plan_.chunk_items;
-    for (std::int64_t first = begin; first < end; first += step)
+    std::int64_t begin = plan_.num_blocks * part / plan_.num_parts;
+    std::int64_t end = plan_.num_blocks * (part + 1) / plan_.num_parts;
+    for (const Segment& segment : segments_) {
+      const std::int64_t blocks = segment.view->num_blocks();
+      scan_blocks(num_rows, segment, std::max<std::int64_t>(begin, 0), std::min(end, blocks));
+      begin -= blocks, end -= blocks;
+    }
+  }
+
+  // Every chunk of codes serves all rows before the next is touched.
+  void scan_blocks(std::int64_t num_rows, const Segment& segment, std::int64_t begin, std::int64_t end) {
+    const std::int64_t num_items = segment.view->num_items;
+    const std::int64_t last = std::min(end * kBlockItems, num_items);
+    const std::int64_t step = num_rows == 1 ? num_items : plan_.chunk_items;
+    for (std::int64_t first = begin * kBlockItems; first < last; first += step)
       for (std::int64_t i = 0; i < num_rows; ++i)
-        row(i).scan(first, std::min(first + step, end), 0.0F);
+        row(i).scan(segment, first, std::min(first + step, last), 0.0F);
   }
 
   void scan_lists(RowScan& scan, std::int64_t part) {
@@ -126,11 +143,15 @@ class Worker {
          i += static_cast<std::size_t>(plan_.num_parts)) {
       if (static_cast<std::int64_t>(i) >= plan_.num_probes && scan.full()) break;
       const std::int64_t list = probes[i];
-      scan.scan(index_.list_offsets[list], index_.list_offsets[list + 1], scan.plan().bias(list));
+      for (const Segment& segment : segments_) {
+        const std::int64_t* offsets = segment.view->list_offsets + list;
+        if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], scan.plan().bias(list));
+      }
     }
   }
 
-  const IndexView& index_;
+  const IndexView& index_;  // for the quantizer
+  const std::vector<Segment>& segments_;
   const SearchRequest& request_;
   const Plan& plan_;
   std::vector<RowScan> rows_;
@@ -158,10 +179,22 @@ void write(const std::vector<Candidate>& found, std::int64_t k, std::int64_t* id
 
 }  // namespace
 
+Segment::Segment(const IndexView& items, const std::uint64_t* bits)
+    : view(&items), wanted(bits), num_wanted(bits == nullptr ? items.num_items : 0) {
+  for (std::int64_t word = 0; bits != nullptr && word < (items.num_items + 63) / 64; ++word)
+    num_wanted += __builtin_popcountll(bits[word]);
+}
+
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores) {
-  check(index, request);
+  search({Segment(index, request.allowed)}, request.allowed != nullptr, request, ids, scores);
+}
+
+void search(const std::vector<Segment>& segments, bool widens, const SearchRequest& request,
+            std::int64_t* ids, float* scores) {
+  check(request);
+  for (const Segment& segment : segments) check(*segment.view);
   const Kernel& kernel = choose_kernel(request.kernel);
-  const Plan plan(index, request);
+  const Plan plan(segments, widens, request);
   const std::int64_t heads = request.num_heads, parts = plan.num_parts, k = request.k;
   // What heads and parts found, where there are several: [num_queries, num_parts].
   const bool merges = heads > 1 || parts > 1;
@@ -170,7 +203,7 @@ void search(const IndexView& index, const SearchRequest& request, std::int64_t* 
 
   const std::int64_t num_tasks = plan.num_groups * parts;
   run_tasks(num_tasks, request.num_threads, [&](TaskCounter& tasks) {
-    Worker worker(index, request, kernel, plan);
+    Worker worker(segments, request, kernel, plan);
     for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next()) {
       const std::int64_t part = task % parts;
       const std::int64_t begin = task / parts * plan.group_queries;

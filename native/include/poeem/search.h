@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "poeem/index_view.h"
 
@@ -21,8 +22,23 @@ struct SearchRequest {
   std::string kernel;               // empty = the best this machine can run
 };
 
+// Some of the items of a search. All segments have one quantizer: everything but items, offsets, codes, ids and norms is
+// taken from the first.
+struct Segment {
+  explicit Segment(const IndexView& items, const std::uint64_t* bits = nullptr);
+
+  const IndexView* view;
+  const std::uint64_t* wanted;  // one bit per item, as SearchRequest::allowed; null = all
+  std::int64_t num_wanted;      // bits that are set; num_items where null
+};
+
 // Write the answers to ids and scores, both [num_queries, k], best first, padded with -1 and -inf.
 // Results depend on neither threads nor kernel. Throws Error; joins every thread it started.
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores);
+
+// The same over the wanted items of at least one segment, as if they were one index; no id may be wanted in two of them.
+// request.allowed is not looked at. widens: as if the items were filtered: further lists are visited until there are k.
+void search(const std::vector<Segment>& segments, bool widens, const SearchRequest& request,
+            std::int64_t* ids, float* scores);
 
 }  // namespace poeem
