@@ -18,6 +18,7 @@
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/norms.h"
+#include "poeem/residual.h"
 #include "poeem/search.h"
 
 namespace nb = nanobind;
@@ -293,6 +294,28 @@ Output<std::int64_t, 2> nearest(nb::ndarray<const float, nb::ndim<3>, nb::device
   return found;
 }
 
+Output<std::int64_t, 2> encode_residual(Input<float, 2> vectors, Input<float, 3> codebooks,
+                                        std::int64_t beam, std::int64_t num_threads,
+                                        const std::string& kernel) {
+  require(vectors.shape(1) == codebooks.shape(2), "vectors and codebooks: wanted one width");
+  poeem::ResidualRequest request;
+  request.vectors = vectors.data();
+  request.codebooks = codebooks.data();
+  request.num_vectors = static_cast<std::int64_t>(vectors.shape(0));
+  request.dim = static_cast<std::int64_t>(vectors.shape(1));
+  request.num_codebooks = static_cast<std::int64_t>(codebooks.shape(0));
+  request.num_codewords = static_cast<std::int64_t>(codebooks.shape(1));
+  request.beam = beam;
+  request.num_threads = num_threads;
+  request.kernel = kernel;
+  auto codes = new_array<std::int64_t, 2>({vectors.shape(0), codebooks.shape(0)});
+  {
+    nb::gil_scoped_release release;
+    poeem::encode_residual(request, codes.data());
+  }
+  return codes;
+}
+
 nb::list kernels() {
   nb::list result;
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
@@ -360,6 +383,10 @@ NB_MODULE(_native, m) {
         "num_threads"_a, "kernel"_a,
         "Return the nearest center of float32 points [num_groups, n, width], any strides, among "
         "centers [num_groups, num_centers, width]: int64 [n, num_groups].");
+  m.def("encode_residual", &encode_residual, "vectors"_a.noconvert(), "codebooks"_a.noconvert(),
+        nb::kw_only(), "beam"_a, "num_threads"_a, "kernel"_a,
+        "Return residual codes of float32 vectors [n, dim] by codebooks [num_subspaces, "
+        "num_codewords, dim], found by a beam search: int64 [n, num_subspaces].");
   m.def("kernels", &kernels, nb::sig("def kernels() -> list[dict[str, str | bool]]"),
         "List the scan kernels, the most wanted first.");
   m.def("choose_kernel", [](const std::string& name) { return poeem::choose_kernel(name).name; },

@@ -58,12 +58,16 @@ class QuantizerParts:
 
     rotation: float32 [dim, dim], orthonormal, x' = rotation @ x; None = identity.
     centroids: float32 [num_lists, dim], in rotated space; None = no lists.
-    codebooks: float32 [num_subspaces, num_codewords, sub_dim], in rotated space, of the residual.
+    codebooks: float32, in rotated space, of what the centroid leaves over. Family "product":
+        [num_subspaces, num_codewords, sub_dim], a codeword is a part of the vector. Family
+        "residual": [num_subspaces, num_codewords, dim], codewords of full width are added up.
+    family: "product" or "residual".
     """
 
     rotation: FloatArray | None
     centroids: FloatArray | None
     codebooks: FloatArray
+    family: str = "product"
 
 
 class TrainedQuantizer(Protocol):

@@ -9,6 +9,7 @@ namespace poeem {
 
 struct BoundTask;    // src/kernels/bounds.h
 struct NearestTile;  // src/nearest/tile.h
+struct ResidualTile; // src/residual/tile.h
 
 // masks[u - begin], bit i: whether item i of unit u may reach the threshold.
 using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
@@ -21,6 +22,7 @@ struct Kernel {
   BoundFunction bound_bytes;   // 8-bit codes; null: every item is scored in float
   BoundFunction bound_nibbles; // 4-bit codes; null: likewise
   const NearestTile* nearest;
+  const ResidualTile* residual;
 };
 
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.

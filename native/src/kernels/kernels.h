@@ -2,16 +2,20 @@
 #pragma once
 
 #include "../nearest/tile.h"
+#include "../residual/tile.h"
 #include "bounds.h"
 #include "poeem/kernel.h"
 
 namespace poeem {
 
 extern const NearestTile kNearestScalar;
+extern const ResidualTile kResidualScalar;
 
 #if defined(__x86_64__)
 extern const NearestTile kNearestAvx2;
+extern const ResidualTile kResidualAvx2;
 extern const NearestTile kNearestAvx512;
+extern const ResidualTile kResidualAvx512;
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
@@ -20,6 +24,7 @@ void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 #elif defined(__aarch64__)
 extern const NearestTile kNearestNeon;
+extern const ResidualTile kResidualNeon;
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);

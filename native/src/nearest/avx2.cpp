@@ -25,10 +25,20 @@ struct Avx2 {
   static void store(std::int32_t* p, Int index) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), index);
   }
+  static void put(float* p, Float a) { _mm256_storeu_ps(p, a); }
+  static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static Float greatest(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static unsigned reaches(Float a, Float b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+  }
 };
 
 }  // namespace
 
 const NearestTile kNearestAvx2 = {16, 4, nearest_tile<Avx2, 2, 4>};
+
+const ResidualTile kResidualAvx2 = {6, 16, residual_products<Avx2, 6, 2>,
+                                    residual_extend<Avx2, 2>, residual_collect<Avx2, 2>};
 
 }  // namespace poeem

@@ -23,10 +23,18 @@ struct Avx512 {
     index = _mm512_mask_mov_epi32(index, greater, _mm512_set1_epi32(number));
   }
   static void store(std::int32_t* p, Int index) { _mm512_storeu_si512(p, index); }
+  static void put(float* p, Float a) { _mm512_storeu_ps(p, a); }
+  static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static Float greatest(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static unsigned reaches(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 };
 
 }  // namespace
 
 const NearestTile kNearestAvx512 = {64, 4, nearest_tile<Avx512, 4, 4>};
+
+const ResidualTile kResidualAvx512 = {6, 64, residual_products<Avx512, 6, 4>,
+                                    residual_extend<Avx512, 4>, residual_collect<Avx512, 4>};
 
 }  // namespace poeem

@@ -23,10 +23,21 @@ struct Neon {
     index = vbslq_s32(greater, vdupq_n_s32(number), index);
   }
   static void store(std::int32_t* p, Int index) { vst1q_s32(p, index); }
+  static void put(float* p, Float a) { vst1q_f32(p, a); }
+  static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
+  static Float greatest(Float a, Float b) { return vmaxq_f32(a, b); }
+  static unsigned reaches(Float a, Float b) {
+    static const std::uint32_t bits[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcgeq_f32(a, b), vld1q_u32(bits)));
+  }
 };
 
 }  // namespace
 
 const NearestTile kNearestNeon = {16, 4, nearest_tile<Neon, 4, 4>};
+
+const ResidualTile kResidualNeon = {6, 16, residual_products<Neon, 6, 4>,
+                                    residual_extend<Neon, 4>, residual_collect<Neon, 4>};
 
 }  // namespace poeem

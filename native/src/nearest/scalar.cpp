@@ -28,10 +28,33 @@ struct Scalar {
   static void store(std::int32_t* p, Int index) {
     for (int i = 0; i < kLanes; ++i) p[i] = index.lane[i];
   }
+  static void put(float* p, Float a) {
+    for (int i = 0; i < kLanes; ++i) p[i] = a.lane[i];
+  }
+  static Float add(Float a, Float b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] += b.lane[i];
+    return a;
+  }
+  static Float subtract(Float a, Float b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] -= b.lane[i];
+    return a;
+  }
+  static Float greatest(Float a, Float b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+  }
+  static unsigned reaches(Float a, Float b) {
+    unsigned mask = 0;
+    for (int i = 0; i < kLanes; ++i) mask |= static_cast<unsigned>(a.lane[i] >= b.lane[i]) << i;
+    return mask;
+  }
 };
 
 }  // namespace
 
 const NearestTile kNearestScalar = {8, 4, nearest_tile<Scalar, 2, 4>};
+
+const ResidualTile kResidualScalar = {4, 8, residual_products<Scalar, 4, 2>,
+                                    residual_extend<Scalar, 2>, residual_collect<Scalar, 2>};
 
 }  // namespace poeem
