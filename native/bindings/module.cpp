@@ -20,6 +20,7 @@
 #include "poeem/norms.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
+#include "poeem/validate.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -38,6 +39,23 @@ using Output = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
 
 void require(bool condition, const char* message) {
   if (!condition) throw Error(ErrorCode::kShape, message);
+}
+
+// NumPy has views that start in the middle of a number.
+template <class... Types>
+void require_aligned(const nb::ndarray<Types...>& array) {
+  require(reinterpret_cast<std::uintptr_t>(array.data()) % array.itemsize() == 0,
+          "an array starts in the middle of a number");
+}
+
+template <class... Arrays>
+void require_aligned(const std::variant<Arrays...>& array) {
+  std::visit([](const auto& one) { require_aligned(one); }, array);
+}
+
+template <class Array>
+void require_aligned(const std::optional<Array>& array) {
+  if (array) require_aligned(*array);
 }
 
 poeem::Metric metric_of(const std::string& name) {
@@ -72,8 +90,10 @@ class Arrays {
          std::optional<Input<float, 1>> norms)
       : codes_(codes), codebooks_(codebooks), rotation_(rotation), centroids_(centroids),
         list_norms_(list_norms), list_offsets_(list_offsets), ids_(ids), norms_(norms) {
+    require_aligned(codes_), require_aligned(codebooks_), require_aligned(rotation_);
+    require_aligned(centroids_), require_aligned(list_norms_), require_aligned(list_offsets_);
+    require_aligned(ids_), require_aligned(norms_);
     view_.metric = metric_of(metric);
-    require(num_items >= 0, "num_items: negative");
     view_.num_items = num_items;
     set_codes(code_bits);
     set_rotation_and_lists();
@@ -87,14 +107,14 @@ class Arrays {
          std::optional<Input<float, 1>> norms)
       : codes_(codes), codebooks_(quantizer.codebooks_), list_offsets_(list_offsets), ids_(ids),
         norms_(norms), view_(quantizer.view_) {
-    require(num_items >= 0, "num_items: negative");
+    require_aligned(codes_), require_aligned(list_offsets_), require_aligned(ids_), require_aligned(norms_);
     view_.num_items = num_items;
     set_codes(static_cast<int>(view_.width));
     require((view_.num_lists > 0) == list_offsets_.has_value(), "list_offsets: wanted iff there are lists");
     if (list_offsets_)
       require(static_cast<std::int64_t>(list_offsets_->shape(0)) == view_.num_lists + 1,
               "list_offsets: not [num_lists + 1]");
-    view_.list_offsets = list_offsets_ ? list_offsets_->data() : nullptr;
+    if (list_offsets_) copy_offsets();
     view_.ids32 = nullptr;
     view_.ids64 = nullptr;
     view_.norms = nullptr;
@@ -114,12 +134,11 @@ class Arrays {
     view_.num_subspaces = static_cast<std::int64_t>(codebooks_.shape(0));
     view_.num_codewords = static_cast<std::int64_t>(codebooks_.shape(1));
     view_.sub_dim = static_cast<std::int64_t>(codebooks_.shape(2));
+    require(codebooks_.size() > 0, "codebooks: empty");  // so that their product is one of what exists
     view_.dim = view_.num_subspaces * view_.sub_dim;
-    require(view_.dim > 0 && view_.num_codewords > 0, "codebooks: empty");
-    const std::int64_t limit = code_bits == 4 ? 16 : code_bits == 8 ? 256 : 65536;
-    require(code_bits == 4 || code_bits == 8 || code_bits == 16, "code_bits: wanted 4, 8 or 16");
-    require(view_.num_codewords <= limit, "codebooks: more codewords than code_bits can tell apart");
     view_.width = static_cast<poeem::CodeWidth>(code_bits);
+    if (centroids_) view_.num_lists = static_cast<std::int64_t>(centroids_->shape(0));
+    poeem::check_counts(view_);
     require(element_bytes == (code_bits == 16 ? 2 : 1), "codes: uint16 goes with 16 bits only");
     require(static_cast<std::int64_t>(blocks) == view_.num_blocks() &&
                 static_cast<std::int64_t>(columns) == view_.columns() &&
@@ -141,12 +160,18 @@ class Arrays {
     const std::size_t num_lists = centroids_->shape(0);
     require(num_lists > 0 && centroids_->shape(1) == dim, "centroids: not [num_lists, dim]");
     require(list_offsets_->shape(0) == num_lists + 1, "list_offsets: not [num_lists + 1]");
-    view_.num_lists = static_cast<std::int64_t>(num_lists);
     view_.centroids = centroids_->data();
-    view_.list_offsets = list_offsets_->data();
+    copy_offsets();
     if (view_.metric == poeem::Metric::kInnerProduct) return;
     require(list_norms_ && list_norms_->shape(0) == num_lists, "list_norms: not [num_lists]");
     view_.list_norms = list_norms_->data();
+  }
+
+  // Offsets are followed as pointers, so they are checked, and copied: a file may change while it is mapped.
+  void copy_offsets() {
+    offsets_.assign(list_offsets_->data(), list_offsets_->data() + list_offsets_->size());
+    view_.list_offsets = offsets_.data();
+    poeem::check_offsets(view_);
   }
 
   void set_items() {
@@ -190,6 +215,7 @@ class Arrays {
   }
 
   std::vector<float> rotation_t_, codebooks_t_, centroids_t_;
+  std::vector<std::int64_t> offsets_;
   Codes codes_;
   Input<float, 3> codebooks_;
   std::optional<Input<float, 2>> rotation_;
@@ -208,11 +234,17 @@ class Segments {
  public:
   void add(const Arrays& arrays, std::optional<Bits> wanted) {
     const poeem::IndexView& view = arrays.view();
+    require_aligned(wanted);
     require(!wanted || static_cast<std::int64_t>(wanted->shape(0)) == (view.num_items + 63) / 64,
             "wanted: not a bit per item");
     if (!segments_.empty()) {
       const poeem::IndexView& first = *segments_[0].view;
-      require(view.codebooks == first.codebooks && view.num_lists == first.num_lists,
+      // The first one's table and biases serve all: pointers alone would not tell one shape from another.
+      require(view.codebooks == first.codebooks && view.rotation == first.rotation &&
+                  view.centroids == first.centroids && view.num_lists == first.num_lists &&
+                  view.metric == first.metric && view.width == first.width &&
+                  view.num_subspaces == first.num_subspaces && view.sub_dim == first.sub_dim &&
+                  view.num_codewords == first.num_codewords,
               "segments: not of one quantizer");
     }
     segments_.emplace_back(view, wanted ? wanted->data() : nullptr);
@@ -231,6 +263,7 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
     std::int64_t num_threads, const std::string& kernel, bool widens) {
   require(!segments.get().empty(), "segments: none");
   const poeem::IndexView& view = *segments.get()[0].view;
+  require_aligned(queries);
   require(queries.shape(1) > 0, "queries: no heads");
   require(static_cast<std::int64_t>(queries.shape(2)) == view.dim, "queries: not of width dim");
   if (k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
@@ -268,10 +301,21 @@ Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
   return norms;
 }
 
+std::int64_t repeated_id(const Arrays& arrays) {
+  nb::gil_scoped_release release;
+  return poeem::find_repeated_id(arrays.view());
+}
+
+std::int64_t wrong_norm(const Arrays& arrays, double tolerance) {
+  nb::gil_scoped_release release;
+  return poeem::find_wrong_norm(arrays.view(), tolerance);
+}
+
 // Points may have any strides; what comes back is [num_points, num_groups].
 Output<std::int64_t, 2> nearest(nb::ndarray<const float, nb::ndim<3>, nb::device::cpu> points,
                                 Input<float, 3> centers, std::int64_t num_threads,
                                 const std::string& kernel) {
+  require_aligned(points), require_aligned(centers);
   require(points.shape(0) == centers.shape(0), "points and centers: wanted as many groups");
   require(points.shape(2) == centers.shape(2), "points and centers: wanted one width");
   poeem::NearestRequest request;
@@ -379,6 +423,11 @@ NB_MODULE(_native, m) {
         "Returns ids int64 and scores float32, both [num_queries, k].");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
         "Return |T(x)|, or its square, of every item: float32 [num_items].");
+  m.def("repeated_id", &repeated_id, "arrays"_a,
+        "Return the position of an item whose id an earlier list holds too, or -1; ids must rise "
+        "within a list.");
+  m.def("wrong_norm", &wrong_norm, "arrays"_a, nb::kw_only(), "tolerance"_a,
+        "Return the first item whose norm is off the right one by more than this share, or -1.");
   m.def("nearest", &nearest, "points"_a.noconvert(), "centers"_a.noconvert(), nb::kw_only(),
         "num_threads"_a, "kernel"_a,
         "Return the nearest center of float32 points [num_groups, n, width], any strides, among "

@@ -1,7 +1,10 @@
 #include "poeem/norms.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+
+#include "poeem/error.h"
 
 namespace poeem {
 namespace {
@@ -10,6 +13,8 @@ double square_of_item(const IndexView& index, std::int64_t item, const float* ce
   double square = 0.0;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
     const std::int64_t code = index.code_at(item, m);
+    if (code >= index.num_codewords)
+      throw Error(ErrorCode::kCorrupt, "codes: some are not below num_codewords");
     const float* codeword = index.codebooks + (m * index.num_codewords + code) * index.sub_dim;
     for (std::int64_t j = 0; j < index.sub_dim; ++j) {
       double value = codeword[j];
@@ -22,17 +27,20 @@ double square_of_item(const IndexView& index, std::int64_t item, const float* ce
 
 }  // namespace
 
-void item_norms(const IndexView& index, bool squared, float* out) {
-  const std::int64_t num_runs = index.num_lists == 0 ? 1 : index.num_lists;
-  for (std::int64_t list = 0; list < num_runs; ++list) {
-    const bool lists = index.num_lists > 0;
-    const std::int64_t begin = lists ? index.list_offsets[list] : 0;
-    const std::int64_t end = lists ? index.list_offsets[list + 1] : index.num_items;
-    const float* centroid = lists ? index.centroids + list * index.dim : nullptr;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const double square = square_of_item(index, i, centroid);
-      out[i] = static_cast<float>(squared ? square : std::sqrt(square));
+void item_norms(const IndexView& index, bool squared, std::int64_t begin, std::int64_t end, float* out) {
+  std::int64_t list = 0;
+  if (index.num_lists > 0) {
+    const std::int64_t* offsets = index.list_offsets;
+    list = std::upper_bound(offsets, offsets + index.num_lists + 1, begin) - offsets - 1;
+  }
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float* centroid = nullptr;
+    if (index.num_lists > 0) {
+      while (index.list_offsets[list + 1] <= i) ++list;
+      centroid = index.centroids + list * index.dim;
     }
+    const double square = square_of_item(index, i, centroid);
+    out[i - begin] = static_cast<float>(squared ? square : std::sqrt(square));
   }
 }
 

@@ -87,7 +87,8 @@ QueryPlan::QueryPlan(const IndexView& index)
     : index_(index),
       normalized_(static_cast<std::size_t>(index.metric == Metric::kCosine ? index.dim : 0)),
       rotated_(static_cast<std::size_t>(index.dim)),
-      table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index))),
+      table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index)),
+             std::numeric_limits<float>::quiet_NaN()),
       biases_(static_cast<std::size_t>(index.num_lists)),
       probe_scores_(static_cast<std::size_t>(index.num_lists)) {}
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace poeem {
 namespace {
@@ -16,6 +17,11 @@ std::uint64_t load8(const std::uint8_t* bytes) {
   return value;
 }
 
+// A code of two bytes may be beyond its table. Such an item has no score.
+float entry(const float* table, std::int64_t code, std::int64_t stride) {
+  return code < stride ? table[code] : std::numeric_limits<float>::quiet_NaN();
+}
+
 // codes: the first of kItems items in column 0; the next column is kBlockItems further.
 struct ByteCodes {
   using Code = std::uint8_t;
@@ -27,8 +33,8 @@ struct ByteCodes {
 
 struct WordCodes {
   using Code = std::uint16_t;
-  static void add(const Code* codes, const float* table, std::int64_t, bool, float* sums) {
-    for (int i = 0; i < kItems; ++i) sums[i] += table[codes[i]];
+  static void add(const Code* codes, const float* table, std::int64_t stride, bool, float* sums) {
+    for (int i = 0; i < kItems; ++i) sums[i] += entry(table, codes[i], stride);
   }
 };
 
@@ -90,7 +96,7 @@ float score_item(const IndexView& index, std::int64_t position, const float* tab
       break;
     case CodeWidth::kWord:
       for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
-        score += table[index.code_at(position, m)];
+        score += entry(table, index.code_at(position, m), stride);
       break;
   }
   return index.uses_norms() ? with_norm(index, position, score) : score;

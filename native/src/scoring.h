@@ -8,7 +8,7 @@
 namespace poeem {
 
 // Floats between table[m] and table[m + 1]. Tables of narrow codes are padded to the full range of
-// a code, so that no byte or nibble whatever can read beyond them.
+// a code, so that no byte or nibble whatever can read beyond them; what no codeword fills is NaN, and so is the score.
 inline std::int64_t table_stride(const IndexView& index) {
   switch (index.width) {
     case CodeWidth::kFourBit: return 16;

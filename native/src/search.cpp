@@ -8,6 +8,7 @@
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/top_k.h"
+#include "poeem/validate.h"
 #include "row_scan.h"
 
 namespace poeem {
@@ -22,12 +23,7 @@ void check(const SearchRequest& request) {
 void check(const IndexView& index) {
   if (index.uses_norms() && index.norms == nullptr)
     throw Error(ErrorCode::kShape, "norms: missing, and this metric needs them");
-  if (index.num_lists == 0) return;
-  // The only offsets that are followed as pointers, so they are checked here too.
-  const std::int64_t* offsets = index.list_offsets;
-  bool good = offsets[0] == 0 && offsets[index.num_lists] == index.num_items;
-  for (std::int64_t l = 0; l < index.num_lists; ++l) good = good && offsets[l] <= offsets[l + 1];
-  if (!good) throw Error(ErrorCode::kCorrupt, "list_offsets: do not rise from 0 to num_items");
+  check_offsets(index);  // they are followed as pointers
 }
 
 // Where fewer than one item in so many is wanted, those are scored one by one and bounds would only cost.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poeem import _native
-from poeem.errors import ConfigError, CorruptIndexError, DtypeError, NonFiniteError, ShapeError
+from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.index import active_kernel
-from poeem.index.index import native_arrays
 from tests.index.helpers import Shape, random_index, random_queries
 
 INDEX = random_index(Shape(num_lists=3))
@@ -77,47 +75,3 @@ def test_unknown_kernel(monkeypatch):
         INDEX.search(random_queries(6))
     with pytest.raises(ConfigError, match="abacus"):
         active_kernel()
-
-
-def test_the_native_part_refuses_arrays_that_do_not_fit():
-    arrays = native_arrays(INDEX._contents)
-    with pytest.raises(ShapeError, match="queries"):
-        _native.search(
-            arrays, queries=random_queries(1, 1, 5), k=1, num_probes=0, num_threads=1, kernel=""
-        )
-    with pytest.raises(ShapeError, match="codes"):
-        _native.Arrays(
-            metric="ip",
-            num_items=3,
-            code_bits=8,
-            codes=np.zeros((1, 2, 256), np.uint8),
-            codebooks=np.zeros((1, 2, 2), np.float32),
-        )
-    with pytest.raises(ConfigError, match="metric"):
-        _native.Arrays(
-            metric="dot",
-            num_items=3,
-            code_bits=8,
-            codes=np.zeros((1, 1, 256), np.uint8),
-            codebooks=np.zeros((1, 2, 2), np.float32),
-        )
-
-
-def test_the_native_part_refuses_offsets_that_lead_astray():
-    contents = INDEX._contents
-    offsets = contents.list_offsets.copy()
-    offsets[1] = 10**9
-    arrays = _native.Arrays(
-        metric="ip",
-        num_items=contents.num_items,
-        code_bits=contents.code_bits,
-        codes=contents.codes,
-        codebooks=contents.codebooks,
-        centroids=contents.centroids,
-        list_offsets=offsets,
-        ids=contents.ids,
-    )
-    with pytest.raises(CorruptIndexError, match="list_offsets"):
-        _native.search(
-            arrays, queries=random_queries(1, 1, 6), k=1, num_probes=0, num_threads=1, kernel=""
-        )

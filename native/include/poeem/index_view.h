@@ -18,7 +18,7 @@ constexpr std::int64_t kUnitItems = 64;
 enum class CodeWidth {
   kFourBit = 4,  // two codes to a byte, low nibble first: ceil(num_subspaces / 2) columns; num_codewords <= 16
   kByte = 8,     // uint8, num_codewords <= 256
-  kWord = 16     // uint16, num_codewords <= 65,536; every code must be < num_codewords
+  kWord = 16     // uint16, num_codewords <= 65,536
 };
 
 // Items are sorted by list, and by id within a list. Optional arrays are null where absent.

@@ -5,8 +5,13 @@
 
 namespace poeem {
 
-// out[i] = |T(x_i)|^2 (squared) or |T(x_i)|, [num_items]. The sum of squares runs over j = 0..dim-1 in
-// float64, each coordinate being centroid + codeword in float64. Every code must be < num_codewords.
-void item_norms(const IndexView& index, bool squared, float* out);
+// out[i - begin] = |T(x_i)|^2 (squared) or |T(x_i)| of items [begin, end). The sum of squares runs over j = 0..dim-1 in
+// float64, each coordinate being centroid + codeword in float64. Throws Error where a code is not below num_codewords.
+void item_norms(const IndexView& index, bool squared, std::int64_t begin, std::int64_t end, float* out);
+
+// Of all items.
+inline void item_norms(const IndexView& index, bool squared, float* out) {
+  item_norms(index, squared, 0, index.num_items, out);
+}
 
 }  // namespace poeem

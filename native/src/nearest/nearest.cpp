@@ -75,6 +75,7 @@ void nearest(const NearestRequest& request, std::int64_t* out) {
   if (request.num_threads < 1) throw Error(ErrorCode::kConfig, "num_threads: wanted at least 1");
   if (request.num_centers < 1 || request.num_centers > std::numeric_limits<std::int32_t>::max())
     throw Error(ErrorCode::kShape, "centers: wanted 1 to 2^31 - 1 in a group");
+  if (request.width < 1) throw Error(ErrorCode::kShape, "points: wanted a width of at least 1");
   const NearestTile& tile = *choose_kernel(request.kernel).nearest;
   const PackedCenters packed(request, tile.num_centers);
   const std::int64_t num_tasks = (request.num_points + kTaskPoints - 1) / kTaskPoints;
