@@ -35,7 +35,7 @@ def test_ints_become_floats_and_lists_tuples():
         (LayerConfig, {"distortion_weight": float("nan")}, "wanted a finite number"),
         (TrainConfig, {"learning_rate": float("inf")}, "wanted a finite number"),
         (LayerConfig, {"gradient": "up"}, "one of both, vectors"),
-        (LayerConfig, {"lists": 3}, "unknown setting lists; known are num_subspaces"),
+        (LayerConfig, {"lists": 3}, "unknown setting lists; known are family, num_subspaces"),
         (ModelConfig, {"hidden_dims": [0]}, "list of positive integers"),
         (TrainConfig, {"epochs": "many"}, "wanted int"),
     ],

@@ -86,12 +86,23 @@ class _Checked:
 class LayerConfig(_Checked):
     """The index layer: what is trained with the model and becomes the index."""
 
+    family: str = setting(
+        "product",
+        "product: one codeword per slice of the vector, cheap tables; residual: full-width "
+        "codewords added up, better recall at the same bytes",
+        choices=("product", "residual"),
+    )
     num_subspaces: int = setting(
         8, "codes per item; bytes per item at 256 codewords", low=1, high=4096
     )
     num_codewords: int = setting(256, "codewords per subspace", low=2, high=65_536)
     num_lists: int = setting(0, "inverted lists; 0 = no coarse quantizer", low=0, high=2**24)
-    rotation: bool = setting(True, "learn a rotation of the vectors")
+    rotation: bool | None = setting(
+        None, "learn a rotation of the vectors; none = for product codes, which need it"
+    )
+    beam: int = setting(
+        8, "residual codes: partial sums kept in the search for codes; 1 = greedy", low=1, high=256
+    )
     gradient: str = setting(
         "vectors",
         "where the loss on quantized vectors goes: through to the vectors only, or also to the "
@@ -114,6 +125,12 @@ class LayerConfig(_Checked):
     rotation_iterations: int = setting(
         30, "alternations of codes and rotation in the warm start", low=0, high=1000
     )
+    refit_rounds: int = setting(
+        10,
+        "residual codes: rounds over codes and codewords in the warm start",
+        low=0,
+        high=1000,
+    )
     revive_window: int = setting(
         32,
         "a codeword unused while this many vectors per codeword went by is dead and gets revived; "
@@ -122,6 +139,11 @@ class LayerConfig(_Checked):
         high=2**20,
     )
     seed: int = setting(0, "seed of warm start and revival", low=0, high=2**63 - 1)
+
+    @property
+    def has_rotation(self) -> bool:
+        """Whether a rotation is learned: as told, or else by the family."""
+        return self.family == "product" if self.rotation is None else self.rotation
 
 
 @dataclass(frozen=True)

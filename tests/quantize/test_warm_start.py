@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from poeem.config import LayerConfig
 from poeem.errors import ShapeError
-from poeem.quantize import coarse, product
+from poeem.quantize import coarse, product, residual
+from poeem.quantize.families import Residual, family_of
 from poeem.quantize.rotation import orthonormality_error
 from poeem.quantize.warm_start import starting_point
 
@@ -12,25 +14,24 @@ from .test_rotation import random_rotation
 
 
 def fit(x, **changes):
-    settings = dict(  # noqa: C408
-        num_lists=0,
-        num_subspaces=4,
-        num_codewords=16,
-        rotate=True,
-        kmeans_iterations=10,
-        rotation_iterations=10,
-        generator=torch.Generator().manual_seed(0),
-    )
-    return starting_point(x, **(settings | changes))
+    settings = {
+        "num_subspaces": 4,
+        "num_codewords": 16,
+        "kmeans_iterations": 10,
+        "rotation_iterations": 10,
+    }
+    config = LayerConfig(**(settings | changes))
+    generator = torch.Generator().manual_seed(0)
+    return starting_point(x, config, family=family_of(config), generator=generator)
 
 
-def distortion(x, start):
+def distortion(x, start, family=product):
     rotated = x if start.rotation is None else x @ start.rotation.T
     base = torch.zeros_like(rotated)
     if len(start.centroids):
         base = start.centroids[coarse.assign(rotated, start.centroids)]
-    codes = product.assign(rotated - base, start.codebooks)
-    return (rotated - base - product.decode(codes, start.codebooks)).square().sum(1).mean().item()
+    codes = family.assign(rotated - base, start.codebooks)
+    return (rotated - base - family.decode(codes, start.codebooks)).square().sum(1).mean().item()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_codebooks_are_of_the_residuals(correlated):
 
 
 def test_rotation_helps_and_is_orthonormal(correlated):
-    turned, plain = fit(correlated), fit(correlated, rotate=False)
+    turned, plain = fit(correlated), fit(correlated, rotation=False)
     assert plain.rotation is None
     assert orthonormality_error(turned.rotation) < 1e-5
     assert distortion(correlated, turned) < 0.8 * distortion(correlated, plain)
@@ -64,6 +65,28 @@ def test_not_worse_than_faiss_opq(correlated):
     pq.train(rotated)
     theirs = ((rotated - pq.decode(pq.compute_codes(rotated))) ** 2).sum(1).mean()
     assert distortion(correlated, fit(correlated, rotation_iterations=20)) < 1.03 * theirs
+
+
+@pytest.mark.parametrize("num_lists", [0, 4])
+def test_residual_codes_lose_less_than_product_codes_at_equal_bytes(correlated, num_lists):
+    products = fit(correlated, num_lists=num_lists)
+    residuals = fit(correlated, num_lists=num_lists, family="residual")
+    assert residuals.rotation is None
+    assert residuals.codebooks.shape == (4, 16, 16)
+    lost = distortion(correlated, residuals, Residual(LayerConfig(family="residual")))
+    assert lost < 0.95 * distortion(correlated, products)
+
+
+def test_residual_codes_not_worse_than_faiss(correlated):
+    faiss = pytest.importorskip("faiss")
+    theirs = faiss.ResidualQuantizer(16, 4, 4)
+    theirs.train(correlated.numpy())
+    decoded = torch.from_numpy(theirs.decode(theirs.compute_codes(correlated.numpy())))
+    lost = (correlated - decoded).square().sum(1).mean().item()
+    start = fit(correlated, family="residual", kmeans_iterations=25)
+    codes = residual.assign(correlated, start.codebooks, beam=8)
+    ours = (correlated - residual.decode(codes, start.codebooks)).square().sum(1).mean().item()
+    assert ours < 1.01 * lost
 
 
 def test_depends_on_the_seed_alone(correlated):

@@ -72,9 +72,10 @@ class _Option:
 
     def declare(self) -> inspect.Parameter:
         name = f"--{self.flag}"
-        if self.hint is bool:
-            name += f"/--no-{self.flag}"
         kind = self.hint if self.hint in (bool, int, float) else str
+        if bool in (self.hint, *typing.get_args(self.hint)):  # not given: the setting's default
+            name += f"/--no-{self.flag}"
+            kind = bool
         text = f"{self.field.metadata['help']}{range_text(self.field)} "
         option = typer.Option(
             name,

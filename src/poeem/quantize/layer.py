@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from poeem.config import LayerConfig, build, flat_arguments
 from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError, ShapeError
-from poeem.quantize import coarse, product
+from poeem.quantize import coarse
 from poeem.quantize.checks import check_numbers, check_vectors
+from poeem.quantize.families import family_of
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import starting_point
@@ -57,11 +58,11 @@ class IndexLayer(nn.Module):
     """Quantizes vectors as the index will, inside the training graph.
 
     Args:
-        dim: length of a vector; a multiple of num_subspaces.
-        **settings: any field of `poeem.config.LayerConfig`, by name: num_subspaces, num_codewords,
-            num_lists, rotation, gradient, distortion_weight, commitment_weight,
-            pass_through_steps, num_samples, kmeans_iterations, rotation_iterations,
-            revive_window, seed.
+        dim: length of a vector; a multiple of num_subspaces for product codes.
+        **settings: any field of `poeem.config.LayerConfig`, by name: family, num_subspaces,
+            num_codewords, num_lists, rotation, beam, gradient, distortion_weight,
+            commitment_weight, pass_through_steps, num_samples, kmeans_iterations,
+            rotation_iterations, refit_rounds, revive_window, seed.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
     activation checkpointing, which calls it twice.
@@ -69,10 +70,12 @@ class IndexLayer(nn.Module):
     Parameters of the module, always float32 (or float64 after `.double()`):
         rotation: [dim, dim], orthonormal, or None; hand it to `GivensDescent`.
         centroids: [num_lists, dim], in rotated space.
-        codebooks: [num_subspaces, num_codewords, sub_dim], in rotated space, of the residual.
+        codebooks: in rotated space, of the residual: [num_subspaces, num_codewords, sub_dim] for
+            product codes, [num_subspaces, num_codewords, dim] for residual codes.
 
     Raises:
-        ConfigError: an unknown setting, one out of range, or num_subspaces does not divide dim.
+        ConfigError: an unknown setting, one out of range, or, for product codes, num_subspaces
+            does not divide dim.
 
     Source: Zhang et al., Joint learning of deep retrieval model and product quantization based
         embedding index, SIGIR 2021, arXiv 2105.03933, sections 3.1 to 3.3.
@@ -85,11 +88,8 @@ class IndexLayer(nn.Module):
             dim = operator.index(dim)  # NumPy's integers too
         except TypeError:
             raise ConfigError(f"dim: got {dim!r}, wanted an integer") from None
-        if dim < 1 or dim % config.num_subspaces:
-            raise ConfigError(
-                f"dim: got {dim!r}, wanted a positive multiple of num_subspaces "
-                f"({config.num_subspaces})"
-            )
+        self.family = family_of(config)
+        self.family.check_dim(dim)
         if config.num_samples < max(config.num_codewords, config.num_lists):
             raise ConfigError(
                 f"num_samples: got {config.num_samples}, wanted at least "
@@ -101,13 +101,12 @@ class IndexLayer(nn.Module):
         self.num_subspaces = config.num_subspaces
         self.num_codewords = config.num_codewords
         self.num_lists = config.num_lists
-        self.sub_dim = dim // config.num_subspaces
         self.phase = Phase.PASS_THROUGH
         self.num_steps = 0  # forward calls in training mode
         self._num_windowed = 0  # vectors counted in codeword_counts
         self._samples: list[Tensor] = []
-        shape = (self.num_subspaces, self.num_codewords, self.sub_dim)
-        self.rotation = nn.Parameter(torch.eye(dim)) if config.rotation else None
+        shape = self.family.codebook_shape(dim)
+        self.rotation = nn.Parameter(torch.eye(dim)) if config.has_rotation else None
         self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim))
         self.codebooks = nn.Parameter(torch.zeros(shape))
         self.codeword_counts: Tensor  # int64 [num_subspaces, num_codewords], of this window
@@ -123,7 +122,7 @@ class IndexLayer(nn.Module):
     def extra_repr(self) -> str:
         """Show sizes and phase in `print(layer)`."""
         return (
-            f"dim={self.dim}, num_subspaces={self.num_subspaces}, "
+            f"dim={self.dim}, family={self.config.family}, num_subspaces={self.num_subspaces}, "
             f"num_codewords={self.num_codewords}, num_lists={self.num_lists}, "
             f"rotation={self.rotation is not None}, phase={self.phase.name}"
         )
@@ -151,7 +150,9 @@ class IndexLayer(nn.Module):
             if self.training:
                 self._count(codes, lists)
             base = None if lists is None else coarse.decode(lists, self.centroids)
-            quantized = self._rotate_back(self._add(base, product.decode(codes, self.codebooks)))
+            quantized = self._rotate_back(
+                self._add(base, self.family.decode(codes, self.codebooks))
+            )
             distortion = distortion_loss(x, quantized)
             commitment = commitment_loss(x, quantized)
             loss = (
@@ -193,16 +194,7 @@ class IndexLayer(nn.Module):
         generator = torch.Generator().manual_seed(self.config.seed)
         if len(x) > self.config.num_samples:
             x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
-        start = starting_point(
-            x,
-            num_lists=self.num_lists,
-            num_subspaces=self.num_subspaces,
-            num_codewords=self.num_codewords,
-            rotate=self.rotation is not None,
-            kmeans_iterations=self.config.kmeans_iterations,
-            rotation_iterations=self.config.rotation_iterations,
-            generator=generator,
-        )
+        start = starting_point(x, self.config, family=self.family, generator=generator)
         if self.rotation is not None and start.rotation is not None:
             self.rotation.copy_(start.rotation)
         self.centroids.copy_(start.centroids)
@@ -285,8 +277,10 @@ class IndexLayer(nn.Module):
             residuals = rotated - self.centroids[coarse.assign(rotated, self.centroids)]
         subspaces, dead = (self.codeword_counts == 0).nonzero(as_tuple=True)
         if len(dead):
-            parts = product.split(residuals, self.num_subspaces)
-            self.codebooks[subspaces, dead] = parts[subspaces, random_rows(len(dead))]
+            rows = random_rows(len(dead))
+            self.codebooks[subspaces, dead] = self.family.replacements(
+                residuals[rows], subspaces, self.codebooks
+            )
         self._reset_counts()
 
     # Codes
@@ -362,12 +356,12 @@ class IndexLayer(nn.Module):
         if self.num_lists:
             lists = coarse.assign(residuals, self.centroids)
             residuals = residuals - self.centroids[lists]
-        return product.assign(residuals, self.codebooks), lists
+        return self.family.assign(residuals, self.codebooks), lists
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
         """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""
         base = None if lists is None else coarse.decode(lists, self.centroids)
-        return self._rotate_back(self._add(base, product.decode(codes, self.codebooks)))
+        return self._rotate_back(self._add(base, self.family.decode(codes, self.codebooks)))
 
     @staticmethod
     def _add(base: Tensor | None, words: Tensor) -> Tensor:

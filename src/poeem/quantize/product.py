@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poeem.quantize.kmeans import kmeans
 from poeem.quantize.nearest import nearest
 
 
@@ -43,3 +44,26 @@ def decode(codes: Tensor, codebooks: Tensor) -> Tensor:
     rows = codes + torch.arange(num_subspaces, device=codes.device) * num_codewords
     table = codebooks.reshape(num_subspaces * num_codewords, sub_dim)
     return torch.nn.functional.embedding(rows, table).flatten(1)
+
+
+def fit(
+    residuals: Tensor,
+    num_subspaces: int,
+    num_codewords: int,
+    *,
+    num_iterations: int,
+    generator: torch.Generator,
+    codebooks: Tensor | None = None,
+) -> Tensor:
+    """Return k-means of every slice of float [n, dim], from `codebooks` on where they are given.
+
+    Returns:
+        float [num_subspaces, num_codewords, sub_dim].
+    """
+    return kmeans(
+        split(residuals, num_subspaces).contiguous(),
+        num_codewords,
+        num_iterations=num_iterations,
+        generator=generator,
+        centers=codebooks,
+    )

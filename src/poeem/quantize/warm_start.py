@@ -7,8 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poeem.config import LayerConfig
 from poeem.errors import ShapeError
 from poeem.quantize import coarse, product
+from poeem.quantize.families import Family
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.rotation import balanced_rotation, procrustes
 
@@ -17,7 +19,7 @@ class StartingPoint(NamedTuple):
     """Parameters of a layer, all in rotated space.
 
     rotation: float [dim, dim], or None. centroids: float [num_lists, dim]; num_lists may be 0.
-    codebooks: float [num_subspaces, num_codewords, sub_dim].
+    codebooks: float [num_subspaces, num_codewords, sub_dim or dim].
     """
 
     rotation: Tensor | None
@@ -27,26 +29,14 @@ class StartingPoint(NamedTuple):
 
 @torch.no_grad()
 def starting_point(
-    vectors: Tensor,
-    *,
-    num_lists: int,
-    num_subspaces: int,
-    num_codewords: int,
-    rotate: bool,
-    kmeans_iterations: int,
-    rotation_iterations: int,
-    generator: torch.Generator,
+    vectors: Tensor, config: LayerConfig, *, family: Family, generator: torch.Generator
 ) -> StartingPoint:
     """Fit centroids to vectors, and codebooks and rotation to what the centroids leave over.
 
     Args:
         vectors: float [n, dim], a sample of what the layer will see.
-        num_lists: 0 or more, at most n.
-        num_subspaces: divides dim.
-        num_codewords: at most n.
-        rotate: whether to find a rotation.
-        kmeans_iterations: Lloyd iterations for centroids and for the final codebooks.
-        rotation_iterations: alternations of codebooks and rotation.
+        config: sizes, iterations, and whether there is a rotation.
+        family: how the codebooks are fitted.
         generator: source of randomness, on the CPU.
 
     Raises:
@@ -55,7 +45,7 @@ def starting_point(
     Source: Zhang et al., arXiv 2105.03933, section 3.3 (warm start); Ge et al., Optimized product
         quantization, 2013, for the alternation.
     """
-    wanted = max(num_codewords, num_lists)
+    wanted = max(config.num_codewords, config.num_lists)
     if len(vectors) < wanted:
         raise ShapeError(
             f"warm start: got {len(vectors)} vectors, wanted at least {wanted}, the larger of "
@@ -63,24 +53,27 @@ def starting_point(
         )
     centroids = vectors.new_zeros(0, vectors.shape[1])
     residuals = vectors
-    if num_lists:
+    if config.num_lists:
         centroids = kmeans(
-            vectors.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
+            vectors.unsqueeze(0),
+            config.num_lists,
+            num_iterations=config.kmeans_iterations,
+            generator=generator,
         )[0]
         residuals = vectors - centroids[coarse.assign(vectors, centroids)]
     rotation = codebooks = None
-    if rotate:
+    if config.has_rotation and config.family == "residual":
+        rotation = torch.eye(vectors.shape[1]).to(vectors)  # full-width codewords need none
+    elif config.has_rotation:
         rotation, codebooks = _fit_rotation(
-            residuals, num_subspaces, num_codewords, rotation_iterations, generator
+            residuals,
+            config.num_subspaces,
+            config.num_codewords,
+            config.rotation_iterations,
+            generator,
         )
         centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
-    codebooks = kmeans(
-        product.split(residuals, num_subspaces).contiguous(),
-        num_codewords,
-        num_iterations=kmeans_iterations,
-        generator=generator,
-        centers=codebooks,
-    )
+    codebooks = family.fit(residuals, codebooks, generator)
     return StartingPoint(rotation, centroids, codebooks)
 
 

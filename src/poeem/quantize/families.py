@@ -1,0 +1,146 @@
+"""The two families of codes behind one interface: what the layer asks of its codebooks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from poeem.config import LayerConfig
+from poeem.errors import ConfigError
+from poeem.quantize import product, residual
+
+
+class Family(Protocol):
+    """How codes stand for a vector; all tensors are in rotated space, after the centroid."""
+
+    def check_dim(self, dim: int) -> None:
+        """Raise ConfigError where vectors of this length cannot be coded."""
+        ...
+
+    def codebook_shape(self, dim: int) -> tuple[int, int, int]:
+        """Return [num_subspaces, num_codewords, width]."""
+        ...
+
+    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
+        """Return codes int64 [n, num_subspaces] of float [n, dim]."""
+        ...
+
+    def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
+        """Return float [n, dim], differentiable in `codebooks`."""
+        ...
+
+    def fit(
+        self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """Return codebooks for float [n, dim], from `codebooks` on where the family can."""
+        ...
+
+    def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
+        """Return a codeword [n, width] for each residual [n, dim] and its codebook int64 [n]."""
+        ...
+
+
+class Product:
+    """One codeword per slice of the vector (Jegou et al., 2011)."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        self._config = config
+
+    def check_dim(self, dim: int) -> None:
+        """Raise ConfigError unless num_subspaces divides dim."""
+        num_subspaces = self._config.num_subspaces
+        if dim < 1 or dim % num_subspaces:
+            raise ConfigError(
+                f"dim: got {dim!r}, wanted a positive multiple of num_subspaces ({num_subspaces})"
+            )
+
+    def codebook_shape(self, dim: int) -> tuple[int, int, int]:
+        """Return [num_subspaces, num_codewords, sub_dim]."""
+        config = self._config
+        return config.num_subspaces, config.num_codewords, dim // config.num_subspaces
+
+    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
+        """Return the nearest codeword of every slice."""
+        return product.assign(residuals, codebooks)
+
+    def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
+        """Return the codewords one after the other."""
+        return product.decode(codes, codebooks)
+
+    def fit(
+        self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """Return k-means of every slice."""
+        config = self._config
+        return product.fit(
+            residuals,
+            config.num_subspaces,
+            config.num_codewords,
+            num_iterations=config.kmeans_iterations,
+            generator=generator,
+            codebooks=codebooks,
+        )
+
+    def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
+        """Return the slices of these residuals."""
+        return product.split(residuals, len(codebooks))[subspaces, torch.arange(len(residuals))]
+
+
+class Residual:
+    """Full-width codewords added up (Babenko and Lempitsky, 2014)."""
+
+    def __init__(self, config: LayerConfig) -> None:
+        self._config = config
+
+    def check_dim(self, dim: int) -> None:
+        """Raise ConfigError unless dim is positive."""
+        if dim < 1:
+            raise ConfigError(f"dim: got {dim!r}, wanted a positive integer")
+
+    def codebook_shape(self, dim: int) -> tuple[int, int, int]:
+        """Return [num_subspaces, num_codewords, dim]."""
+        return self._config.num_subspaces, self._config.num_codewords, dim
+
+    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
+        """Return the codes that a beam search finds."""
+        return residual.assign(residuals, codebooks, beam=self._config.beam)
+
+    def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
+        """Return the sum of the codewords."""
+        return residual.decode(codes, codebooks)
+
+    def fit(
+        self,
+        residuals: Tensor,
+        codebooks: Tensor | None,  # noqa: ARG002 - always from scratch
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return k-means of what each codebook leaves over, then rounds over all of them."""
+        config = self._config
+        return residual.fit(
+            residuals,
+            config.num_subspaces,
+            config.num_codewords,
+            kmeans_iterations=config.kmeans_iterations,
+            rounds=config.refit_rounds,
+            beam=config.beam,
+            generator=generator,
+        )
+
+    def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
+        """Return what the codebooks before each one leave over of these residuals."""
+        codes = residual.assign(residuals, codebooks, beam=1)
+        left = residuals
+        found = residuals.clone()
+        for m, book in enumerate(codebooks):
+            here = subspaces == m
+            found[here] = left[here]
+            left = left - book[codes[:, m]]
+        return found
+
+
+def family_of(config: LayerConfig) -> Family:
+    """Return the family that the configuration names."""
+    return Residual(config) if config.family == "residual" else Product(config)

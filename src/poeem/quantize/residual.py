@@ -1,0 +1,147 @@
+"""The residual quantizer phi: full-width codewords, each for what those before left over."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poeem.quantize.kmeans import kmeans
+from poeem.quantize.nearest import nearest
+
+# Floats of the beam's distances held at once.
+_BLOCK = 2**24
+
+
+@torch.no_grad()
+def assign(residuals: Tensor, codebooks: Tensor, *, beam: int = 1) -> Tensor:
+    """Return phi(r): one codeword per codebook whose sum is near r.
+
+    A beam of b keeps the b best sums of the first m codewords for every m; 1 is the greedy choice.
+
+    Args:
+        residuals: float [n, dim], in rotated space.
+        codebooks: float [num_subspaces, num_codewords, dim].
+        beam: 1 or more.
+
+    Returns:
+        int64 [n, num_subspaces], codeword numbers.
+
+    Source: Babenko and Lempitsky, Additive quantization, CVPR 2014; Liu et al., Improved residual
+        vector quantization, 2015, for the beam.
+    """
+    if beam == 1:
+        return _assign_greedily(residuals, codebooks)
+    return assign_by_torch(residuals, codebooks, beam=beam)
+
+
+def _assign_greedily(residuals: Tensor, codebooks: Tensor) -> Tensor:
+    codes, left = [], residuals
+    for book in codebooks:
+        code = nearest(left.unsqueeze(0), book.unsqueeze(0))[0]
+        left = left - book[code]
+        codes.append(code)
+    return torch.stack(codes, dim=1)
+
+
+@torch.no_grad()
+def assign_by_torch(residuals: Tensor, codebooks: Tensor, *, beam: int) -> Tensor:
+    """Do the same for any device, dtype and beam: the slow and obvious twin."""
+    rows = max(1, _BLOCK // (beam * codebooks.shape[1]))
+    return torch.cat([_beam_search(part, codebooks, beam) for part in residuals.split(rows)])
+
+
+def _beam_search(x: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+    num_codewords = codebooks.shape[1]
+    left = x.unsqueeze(1)  # [n, width, dim], what each sum leaves over
+    codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
+    error = left.square().sum(2)  # [n, width]
+    for book in codebooks:
+        # |l - u|^2 = |l|^2 - 2 <l, u> + |u|^2
+        after = error.unsqueeze(2) - 2 * (left @ book.T) + book.square().sum(1)
+        width = min(beam, after.shape[1] * num_codewords)
+        error, best = after.flatten(1).topk(width, largest=False)
+        parent, code = best // num_codewords, best % num_codewords
+        left = _take(left, parent) - book[code]
+        codes = torch.cat([_take(codes, parent), code.unsqueeze(2)], dim=2)
+    return codes[:, 0]
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    """Return values[i, rows[i, j]] for float [n, a, b] and int64 [n, c]."""
+    return values.gather(1, rows.unsqueeze(2).expand(-1, -1, values.shape[2]))
+
+
+def decode(codes: Tensor, codebooks: Tensor) -> Tensor:
+    """Return the sum of the codewords: differentiable in `codebooks`.
+
+    Args:
+        codes: int64 [n, num_subspaces].
+        codebooks: float [num_subspaces, num_codewords, dim].
+
+    Returns:
+        float [n, dim].
+    """
+    # Same as sum(codebooks[m][codes[:, m]] for m in range(num_subspaces)).
+    num_subspaces, num_codewords, dim = codebooks.shape
+    rows = codes + torch.arange(num_subspaces, device=codes.device) * num_codewords
+    table = codebooks.reshape(num_subspaces * num_codewords, dim)
+    return torch.nn.functional.embedding_bag(rows, table, mode="sum")
+
+
+@torch.no_grad()
+def fit(
+    residuals: Tensor,
+    num_subspaces: int,
+    num_codewords: int,
+    *,
+    kmeans_iterations: int,
+    rounds: int,
+    beam: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return codebooks for vectors: k-means of what is left over, then rounds over all codebooks.
+
+    Args:
+        residuals: float [n, dim].
+        num_subspaces, num_codewords: sizes of the result; num_codewords is at most n.
+        kmeans_iterations: Lloyd iterations of each codebook.
+        rounds: alternations of codes by beam and codewords by `refit`.
+        beam: width of the beam.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        float [num_subspaces, num_codewords, dim].
+    """
+    books, left = [], residuals
+    for _ in range(num_subspaces):
+        book = kmeans(
+            left.unsqueeze(0), num_codewords, num_iterations=kmeans_iterations, generator=generator
+        )[0]
+        left = left - book[nearest(left.unsqueeze(0), book.unsqueeze(0))[0]]
+        books.append(book)
+    codebooks = torch.stack(books)
+    for _ in range(rounds):
+        codebooks = refit(residuals, assign(residuals, codebooks, beam=beam), codebooks)
+    return codebooks
+
+
+@torch.no_grad()
+def refit(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> Tensor:
+    """Return codebooks that decode these codes nearer: one sweep, each codebook at its optimum.
+
+    With all other codebooks held, the best codeword is the mean of what they leave over for the
+    vectors that chose it; one that nothing chose stays.
+
+    Args:
+        residuals: float [n, dim]. codes: int64 [n, num_subspaces].
+        codebooks: float [num_subspaces, num_codewords, dim]; not changed.
+    """
+    codebooks = codebooks.clone()
+    left = residuals - decode(codes, codebooks)
+    for m, book in enumerate(codebooks):
+        code = codes[:, m]
+        counts = torch.bincount(code, minlength=len(book)).clamp(min=1).unsqueeze(1)
+        move = torch.zeros_like(book).index_add_(0, code, left) / counts
+        book += move
+        left = left - move[code]
+    return codebooks

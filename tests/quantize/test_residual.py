@@ -1,0 +1,83 @@
+"""The residual quantizer: full-width codewords that add up."""
+
+import itertools
+
+import pytest
+import torch
+
+from poeem.quantize import residual
+
+
+def lost(x, codes, codebooks):
+    return (x - residual.decode(codes, codebooks)).square().sum(1)
+
+
+@pytest.fixture
+def case():
+    generator = torch.Generator().manual_seed(0)
+    codebooks = torch.randn(3, 8, 5, generator=generator) / torch.arange(1, 4).view(3, 1, 1)
+    return torch.randn(200, 5, generator=generator), codebooks
+
+
+def test_hand_sized_codes():
+    codebooks = torch.tensor([[[0.0, 0.0], [10.0, 10.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    x = torch.tensor([[11.0, 10.0], [0.0, 1.0]])
+    codes = residual.assign(x, codebooks)
+    assert codes.tolist() == [[1, 0], [0, 1]]
+    assert residual.decode(codes, codebooks).tolist() == x.tolist()
+
+
+def test_decode_equals_the_slow_way(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks)
+    slow = sum(codebooks[m][codes[:, m]] for m in range(3))
+    assert torch.allclose(residual.decode(codes, codebooks), slow, atol=1e-6)
+
+
+def test_a_wide_beam_finds_the_best_of_all_sums(case):
+    x, codebooks = case
+    codes = torch.tensor(list(itertools.product(range(8), repeat=3)))
+    best = torch.cdist(x, residual.decode(codes, codebooks)).argmin(1)
+    found = residual.assign(x, codebooks, beam=64)
+    assert torch.equal(found, codes[best])
+
+
+def test_a_wider_beam_loses_less(case):
+    x, codebooks = case
+    errors = [lost(x, residual.assign(x, codebooks, beam=b), codebooks).mean() for b in (1, 2, 8)]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_a_beam_of_one_is_the_greedy_choice(case):
+    x, codebooks = case
+    greedy = residual.assign(x, codebooks, beam=1)
+    assert torch.equal(residual.assign_by_torch(x, codebooks, beam=1), greedy)
+
+
+def test_each_refit_loses_less(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks)
+    errors = [lost(x, codes, codebooks).mean()]
+    before = codebooks.clone()
+    for _ in range(3):
+        codebooks = residual.refit(x, codes, codebooks)
+        errors.append(lost(x, codes, codebooks).mean())
+    assert errors == sorted(errors, reverse=True)
+    assert torch.equal(before, case[1])  # the argument is left alone
+
+
+def test_refit_ends_at_the_least_squares(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks)
+    chosen = torch.nn.functional.one_hot(codes, 8).flatten(1).double()
+    best = torch.linalg.lstsq(chosen, x.double(), driver="gelsd").solution
+    wanted = (x - chosen @ best).square().sum(1).mean()
+    for _ in range(1000):
+        codebooks = residual.refit(x, codes, codebooks)
+    assert float(lost(x, codes, codebooks).mean()) == pytest.approx(float(wanted), rel=1e-3)
+
+
+def test_a_codeword_that_nothing_chose_stays(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks).clamp(max=6)
+    assert torch.equal(residual.refit(x, codes, codebooks)[:, 7], codebooks[:, 7])
