@@ -152,9 +152,25 @@ class ModelConfig(_Checked):
 
     dim: int = setting(64, "length of a vector", low=1, high=65_536)
     query_tower: str = setting(
-        "id",
-        "what a user is: a vector of their own, or the mean of the items they had",
-        choices=("id", "history"),
+        "auto",
+        "what a user is: a vector of their own, the mean of the items they had, or a query's text; "
+        "auto = text for a text set, else id",
+        choices=("auto", "id", "history", "text"),
+    )
+    item_tower: str = setting(
+        "auto",
+        "what an item is: a vector of its own, or its text; auto = text for a text set, else id",
+        choices=("auto", "id", "text"),
+    )
+    text_buckets: int = setting(
+        2**17, "rows of the table that tokens of a text are hashed to", low=1, high=2**31 - 1
+    )
+    text_words: bool = setting(True, "whole words beside their letter trigrams")
+    text_bigrams: bool = setting(True, "neighbours among trigrams and Chinese characters too")
+    text_table: str = setting(
+        "shared",
+        "one table of token vectors for queries and documents, or one each",
+        choices=("shared", "separate"),
     )
     hidden_dims: tuple[int, ...] = setting((), "hidden widths of an MLP over both towers")
     max_history: int = setting(100, "items of a history that count, latest first", low=1)
@@ -191,12 +207,17 @@ class TrainConfig(_Checked):
 class DataConfig(_Checked):
     """A table of interactions and how it is split."""
 
-    path: str = setting("online-retail", "a .parquet, .csv, .tsv or .npz file, or a bundled name")
+    path: str = setting(
+        "online-retail",
+        "a .parquet, .csv, .tsv or .npz file, a folder of a text set, or a bundled name",
+    )
     user_column: str = setting("user", "column of user ids")
     item_column: str = setting("item", "column of item ids")
     timestamp_column: str | None = setting("timestamp", "column of times; used when it is there")
     rating_column: str | None = setting(None, "column of ratings")
-    min_rating: float | None = setting(None, "keep ratings of at least this")
+    min_rating: float | None = setting(
+        None, "keep ratings of at least this; of a text set: grades, none = 1"
+    )
     title_column: str | None = setting("title", "column of item names; used when it is there")
     split_column: str = setting("split", "column with 0 train, 1 valid, 2 test, for split given")
     split: str = setting(
@@ -206,7 +227,12 @@ class DataConfig(_Checked):
         choices=("auto", "given", "time", "last", "random"),
     )
     test_fraction: float = setting(
-        0.2, "share of pairs held out by time or random", low=0, high=0.9
+        0.2, "share of pairs held out by time or random; of a text set: of queries", low=0, high=0.9
+    )
+    document_fields: str = setting(
+        "auto",
+        "of a text set: fields of a document that make up its text, commas between; auto = "
+        "title,text, but no text in which the queries stand word for word",
     )
     on_bad_rows: str = setting("error", "unparsable rows", choices=("error", "skip"))
     seed: int = setting(0, "seed of the random split", low=0, high=2**63 - 1)

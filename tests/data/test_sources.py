@@ -37,7 +37,7 @@ def test_a_folder_is_found_in_poeem_data_with_its_titles(
     monkeypatch.setenv("POEEM_DATA", str(tmp_path))
     assert load_interactions(DataConfig(path="films")).item_titles == ['"Alien"', "9"]
     assert load_interactions(DataConfig(path=str(folder))).num_items == 2
-    with pytest.raises(DataError, match="online-retail, films"):
+    with pytest.raises(DataError, match="online-retail, tldr-pages, films"):
         load_interactions(DataConfig(path="movies"))
     (folder / "item_map.tsv").write_text("item\ttitle\n4\n")
     with pytest.raises(DataError, match="line 2 has 1 fields"):

@@ -309,7 +309,7 @@ def test_queries_of_users_and_of_the_same_history_agree(folder):
     assert by_user.shape == (1, 8)
     with pytest.raises(IdError, match="user: 1 not in the training data: 99"):
         run.query_vectors(users=[9, 99])
-    with pytest.raises(ConfigError, match="either users or history"):
+    with pytest.raises(ConfigError, match="either users, history or texts"):
         run.query_vectors()
 
 

@@ -60,7 +60,7 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print a table: what was searched, and how good it was."""
     from rich.table import Table
 
-    title = f"{evaluation.num_users:,} users, their held-out items"
+    title = f"{evaluation.num_users:,} {evaluation.asked_by}, their held-out items"
     table = Table(title=title, title_justify="left")
     table.add_column("search over")
     for name in _SHOWN:

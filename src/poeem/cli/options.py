@@ -158,7 +158,7 @@ def _name_options(error: PoeemError, options: list[_Option]) -> None:
         setting = f"{type(getattr(Config(), option.section)).__name__}.{option.field.name}"
         text = re.sub(rf"\b{re.escape(setting)}\b", f"--{option.flag}", text)
         text = re.sub(rf'\b{option.field.name} = "(\w+)"', rf"--{option.flag} \1", text)
-    if isinstance(error, MissingColumnError):
+    if isinstance(error, MissingColumnError) and text == was:
         text += "; options such as --user-column and --item-column name the columns"
     if text != was:
         error.args = (text, *error.args[1:])

@@ -22,7 +22,8 @@ from poeem.types import FloatArray, IntArray
 EXAMPLES = """
 poeem search runs/shop/items.poeem --like 85123A
 poeem search runs/shop/items.poeem --query-vectors queries.npy --k 100 --json
-poeem search runs/shop/items.poeem --model runs/shop --user 12347
+poeem search runs/shop --user 12347
+poeem search runs/tldr --text "count the lines of a file"
 poeem search runs/shop/items.poeem --model runs/shop --history 85123A --history 22423
 """
 
@@ -66,7 +67,17 @@ def search(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="RUN", help="the run that made the index; needs torch"),
+        typer.Option(
+            "--model",
+            metavar="RUN",
+            help=r"the run that made the index; needs torch \[default: INDEX, where it is a run]",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text", metavar="TEXT", help="any text, for a model of a text set; may be repeated"
+        ),
     ] = None,
     user: Annotated[
         str | None, typer.Option("--user", metavar="ID", help="for a user that --model knows")
@@ -85,13 +96,16 @@ def search(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Search an index file, by an item, by vectors, or for a user of the model that made it."""
-    history = history or None
-    asked = [name for name in (like, query_vectors, user, history) if name is not None]
+    """Search an index file: by an item, by vectors, or by what the model that made it can read."""
+    history, text = history or None, text or None
+    asked = [name for name in (like, query_vectors, user, history, text) if name is not None]
     if len(asked) != 1:
-        raise ConfigError("search: wanted one of --like, --query-vectors, --user and --history")
-    if (user is not None or history is not None) and model is None:
-        raise ConfigError("search: --user and --history need --model RUN")
+        raise ConfigError(
+            "search: wanted one of --like, --query-vectors, --text, --user and --history"
+        )
+    model = model or (file if file.is_dir() else None)
+    if like is None and query_vectors is None and model is None:
+        raise ConfigError("search: --text, --user and --history need --model RUN")
     config = given.config()
     file = index_file(file)
     index = Index.open(file)
@@ -99,6 +113,8 @@ def search(
         questions = _like(index, like)
     elif query_vectors is not None:
         questions = _from_file(index, query_vectors)
+    elif text is not None:
+        questions = _from_texts(index, Path(str(model)), text)
     else:
         questions = questions_from_model(index, Path(str(model)), user, history)
     if include_known:
@@ -124,6 +140,16 @@ def _from_file(index: Index, path: Path) -> Questions:
     return Questions(vectors, [f"query {row}" for row in range(len(vectors))])
 
 
+def _from_texts(index: Index, folder: Path, texts: list[str]) -> Questions:
+    from poeem.training.run import TrainedRun
+
+    if not all(text.strip() for text in texts):
+        raise ConfigError("--text: got a blank text, wanted something to search for")
+    run = TrainedRun.load(folder)
+    run.require_lineage(index)
+    return Questions(run.query_vectors(texts=texts), [f"for {text!r}" for text in texts])
+
+
 def questions_from_model(
     index: Index, folder: Path, user: str | None, history: list[str] | None
 ) -> Questions:
@@ -136,6 +162,8 @@ def questions_from_model(
         vectors = run.query_vectors(users=[user])
         numbers = run.catalogue.history_of(int(run.catalogue.user_numbers([user])[0]))
         name = f"for user {user}"
+        if (texts := run.catalogue.query_texts) is not None:
+            name = f"for query {user}, {texts[int(run.catalogue.user_numbers([user])[0])]!r}"
     else:
         items = _separate(history or [], set(map(str, run.catalogue.item_ids.tolist())))
         vectors = run.query_vectors(history=items)

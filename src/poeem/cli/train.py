@@ -13,7 +13,7 @@ from poeem.cli.output import Json, answers, counting, print_json, remarks, say
 from poeem.cli.schedule import fitted
 from poeem.config import Config, TrainConfig
 from poeem.config_file import config_toml
-from poeem.data.sources import BUNDLED
+from poeem.data.sources import BUNDLED, BUNDLED_TEXTS
 from poeem.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 poeem train shop.csv --user-column customer --query-tower history --out runs/shop
+poeem train tldr-pages --out runs/tldr
 poeem train gowalla --out runs/gowalla --epochs 24 --warm-start-epoch 18
 poeem train --out runs/shop --resume
 poeem train --show-config > settings.toml
@@ -37,8 +38,8 @@ def train(
     path: Annotated[
         str | None,
         typer.Argument(
-            help="a .parquet, .csv, .tsv or .npz table of who had what, a folder in $POEEM_DATA, "
-            r"or a bundled name \[default: online-retail]",
+            help="a .parquet, .csv, .tsv or .npz table of who had what, the folder of a text set, "
+            r"a folder in $POEEM_DATA, or a bundled name \[default: online-retail]",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +65,7 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train a model and its index on a table of interactions, evaluate it, write the index.
+    """Train a model and its index on interactions or a text set, evaluate it, write the index.
 
     The folder then holds config.toml, checkpoint.safetensors, ids.npz and items.poeem.
     """
@@ -102,7 +103,7 @@ def _with_schedule(given: Given) -> Config:
 def anchored(config: Config) -> Config:
     """Return settings that name the same table from any working directory."""
     path = Path(config.data.path).expanduser()
-    if config.data.path in BUNDLED or not path.exists():
+    if config.data.path in {**BUNDLED, **BUNDLED_TEXTS} or not path.exists():
         return config
     data = dataclasses.replace(config.data, path=str(path.resolve()))
     return dataclasses.replace(config, data=data)
@@ -159,8 +160,11 @@ def _train_and_build(
 def data_line(prepared: Prepared) -> str:
     """Return what was read, how it was split, and what was left out."""
     table, split = prepared.interactions, prepared.split
+    users, items = "users", "items"
+    if prepared.texts is not None:
+        users, items = "queries", f"documents ({', '.join(prepared.fields)})"
     line = (
-        f"{len(table):,} pairs of {table.num_users:,} users and {table.num_items:,} items; "
+        f"{len(table):,} pairs of {table.num_users:,} {users} and {table.num_items:,} {items}; "
         f"split by {split.method}: {len(split.train):,} to train on, {len(split.test):,} to test on"
     )
     left_out = {

@@ -14,7 +14,10 @@ from poeem.data.tables import TABLE_SUFFIXES, TEXT_FORMATS, TextFormat
 from poeem.errors import DataError
 
 BUNDLED = {"online-retail": "online_retail.parquet"}
-"""Name of a data set that comes with the package -> its file in `data/bundled`."""
+"""Name of a table that comes with the package -> its file in `data/bundled`."""
+
+BUNDLED_TEXTS = {"tldr-pages": "tldr_pages"}
+"""Name of a text set that comes with the package -> its folder in `data/bundled`."""
 
 DATA_VARIABLE = "POEEM_DATA"
 
@@ -56,21 +59,58 @@ def open_source(text: str) -> Iterator[Source]:
     yield _source_of_folder(_find_folder(path))
 
 
+@contextmanager
+def text_set_folder(text: str) -> Iterator[Path | None]:
+    """Find the folder of the text set that `text` names; None where it names none."""
+    if text in BUNDLED_TEXTS:
+        bundled = resources.files("poeem.data") / "bundled" / BUNDLED_TEXTS[text]
+        with resources.as_file(bundled) as path:
+            yield path
+        return
+    found = (folder for folder in _candidates(Path(text).expanduser()) if folder.is_dir())
+    folder = next(found, None)
+    yield folder if folder is not None and _is_text_set(folder) else None
+
+
+def text_set_file(folder: Path, name: str) -> Path:
+    """Return a file of a text set, as it is or as .gz.
+
+    Raises:
+        DataError: there is neither.
+    """
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise DataError(f"path: no {name} or {name}.gz in the folder {str(folder)!r} of a text set")
+
+
+def _is_text_set(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("docs.jsonl", "docs.jsonl.gz"))
+
+
+def _candidates(path: Path) -> list[Path]:
+    root = os.environ.get(DATA_VARIABLE)
+    return [path] + ([Path(root) / path] if root else [])
+
+
 def _find_folder(path: Path) -> Path:
     root = os.environ.get(DATA_VARIABLE)
-    candidates = [path] + ([Path(root) / path] if root else [])
-    for folder in candidates:
+    for folder in _candidates(path):
         if folder.is_dir():
             return folder
-    known = list(BUNDLED)
+    known = [*BUNDLED, *BUNDLED_TEXTS]
     if root and Path(root).is_dir():
-        known += sorted(f.name for f in Path(root).iterdir() if (f / "interactions.npz").is_file())
+        known += sorted(
+            f.name
+            for f in Path(root).iterdir()
+            if (f / "interactions.npz").is_file() or _is_text_set(f)
+        )
         where = f"in ${DATA_VARIABLE}"
     else:
         where = f"(${DATA_VARIABLE}, which may name a folder of more, is not set)"
     raise DataError(
         f"path: got {str(path)!r}, wanted a {', '.join(TABLE_SUFFIXES)} file, "
-        f"or one of {', '.join(known)} {where}"
+        f"a folder of a text set, or one of {', '.join(known)} {where}"
     )
 
 
@@ -81,7 +121,9 @@ def _source_of_folder(folder: Path) -> Source:
     ratings = folder / "ratings.dat"
     if ratings.is_file():
         return Source(ratings, _RATINGS_DAT, folder)
-    raise DataError(f"path: no interactions.npz or ratings.dat in the folder {str(folder)!r}")
+    raise DataError(
+        f"path: no interactions.npz, ratings.dat or docs.jsonl in the folder {str(folder)!r}"
+    )
 
 
 def read_titles(folder: Path) -> dict[str, str] | None:

@@ -24,7 +24,7 @@ class Split:
     train: pairs to learn from.
     valid: pairs to look at while training; empty unless `hold_out_valid` was asked for.
     test: pairs to measure on at the end.
-    method: "given", "time", "last" or "random": what "auto" came to.
+    method: "given", "time", "last" or "random": what "auto" came to; of a text set, "queries".
     num_repeated_pairs: held-out rows dropped as the same pair is in training.
     num_unseen_item_pairs: held-out rows dropped as their item is in no training pair.
     num_unseen_user_pairs: the same for their user, among the rest.
@@ -83,6 +83,37 @@ def split_interactions(
             f"wanted at least one, or split = 'random' with test_fraction = 0"
         )
     return Split(train, valid, test, method, *(np.add(test_dropped, valid_dropped).tolist()))
+
+
+def split_queries(
+    interactions: Interactions, config: DataConfig, *, hold_out_valid: bool = False
+) -> Split:
+    """Split by user: `test_fraction` of them is held out with all their pairs, at random.
+
+    For users that need no training pair to be known, as the queries of a text set. Nor does an
+    item: those of the held-out pairs may be in no training pair.
+
+    Args:
+        hold_out_valid: take the same share of the rest out of training too.
+
+    Raises:
+        DataError: nothing is left to train on or, though some was asked for, to test on.
+    """
+    num_users = interactions.num_users
+    order = np.random.default_rng(config.seed).permutation(num_users)
+    num_test = round(num_users * config.test_fraction)
+    num_valid = round((num_users - num_test) * config.test_fraction) if hold_out_valid else 0
+    part = np.full(num_users, TRAIN)
+    part[order[:num_test]] = TEST
+    part[order[num_test : num_test + num_valid]] = VALID
+    of_pair = part[interactions.users]
+    train, valid, test = (np.flatnonzero(of_pair == p) for p in (TRAIN, VALID, TEST))
+    if len(train) == 0 or (config.test_fraction > 0 and len(test) == 0):
+        raise DataError(
+            f"split queries: {len(train)} training and {len(test)} test pairs among "
+            f"{num_users:,} queries, wanted at least one of each, or another test_fraction"
+        )
+    return Split(train, valid, test, "queries", 0, 0, 0)
 
 
 def group_by_user(

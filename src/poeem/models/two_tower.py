@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from poeem.config import ModelConfig
+from poeem.errors import ConfigError
+from poeem.models.text import TextTables, TextTower, TokenBags
 from poeem.models.towers import HistoryTower, IdTower, Mlp, Users
 
 
@@ -15,21 +17,37 @@ class TwoTower(nn.Module):
     Args:
         num_users: users of the training data.
         num_items: items of the catalogue.
-        config: see `ModelConfig`.
+        config: see `ModelConfig`; a tower "auto" is "id".
         seed: seed of the starting values.
+        texts: what users and items say, for towers that are "text".
     """
 
-    def __init__(self, num_users: int, num_items: int, config: ModelConfig, seed: int) -> None:
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        config: ModelConfig,
+        seed: int,
+        texts: TextTables | None = None,
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.config = config
         self.num_items = num_items
-        self.query_tower: IdTower | HistoryTower
-        if config.query_tower == "id":
-            self.query_tower = IdTower(num_users, config.dim, generator)
-        else:
+        self.texts = texts
+        self.query_tower: IdTower | HistoryTower | TextTower
+        if config.query_tower == "text":
+            self.query_tower = TextTower(config.text_buckets, config.dim, generator)
+        elif config.query_tower == "history":
             self.query_tower = HistoryTower(num_items, config.dim, generator)
-        self.item_tower = IdTower(num_items, config.dim, generator)
+        else:
+            self.query_tower = IdTower(num_users, config.dim, generator)
+        # None: the query tower reads the documents too, as they share its table.
+        self.item_tower: IdTower | TextTower | None = None
+        if config.item_tower != "text":
+            self.item_tower = IdTower(num_items, config.dim, generator)
+        elif config.text_table == "separate" or config.query_tower != "text":
+            self.item_tower = TextTower(config.text_buckets, config.dim, generator)
         self.query_mlp: nn.Module = nn.Identity()
         self.item_mlp: nn.Module = nn.Identity()
         if config.hidden_dims:
@@ -38,12 +56,27 @@ class TwoTower(nn.Module):
 
     def encode_queries(self, users: Users) -> Tensor:
         """Return query vectors float32 [n, dim]."""
+        if isinstance(self.query_tower, TextTower):
+            return self.encode_texts(self._texts().queries.of(users.indices))
         by_id = isinstance(self.query_tower, IdTower)
         return self._finish(self.query_mlp(self.query_tower(users.indices if by_id else users)))
 
+    def encode_texts(self, bags: TokenBags) -> Tensor:
+        """Return query vectors float32 [n, dim] of any texts.
+
+        Raises:
+            ConfigError: the queries of this model are no texts.
+        """
+        if not isinstance(self.query_tower, TextTower):
+            raise ConfigError("text: this model's queries are users, not texts; train a text set")
+        return self._finish(self.query_mlp(self.query_tower(bags)))
+
     def encode_items(self, items: Tensor) -> Tensor:
         """Return item vectors float32 [n, dim] for item numbers int64 [n]."""
-        return self._finish(self.item_mlp(self.item_tower(items)))
+        if isinstance(self.item_tower, IdTower):
+            return self._finish(self.item_mlp(self.item_tower(items)))
+        tower = self.query_tower if self.item_tower is None else self.item_tower
+        return self._finish(self.item_mlp(tower(self._texts().documents.of(items))))
 
     @torch.no_grad()
     def all_items(self, batch_size: int = 65_536) -> Tensor:
@@ -51,6 +84,11 @@ class TwoTower(nn.Module):
         device = next(self.parameters()).device
         parts = torch.arange(self.num_items, device=device).split(batch_size)
         return torch.cat([self.encode_items(part) for part in parts])
+
+    def _texts(self) -> TextTables:
+        if self.texts is None:
+            raise ConfigError("texts: this model reads texts by number, but was given none")
+        return self.texts
 
     def _finish(self, vectors: Tensor) -> Tensor:
         return nn.functional.normalize(vectors, dim=1) if self.config.normalize else vectors

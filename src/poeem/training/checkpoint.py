@@ -16,6 +16,7 @@ from torch import Tensor
 from poeem.config import Config
 from poeem.errors import CheckpointError, ConfigError
 from poeem.files import atomic_write
+from poeem.models.towers import IdTower
 from poeem.training.state import TrainingState
 
 _FORMAT = "poeem-checkpoint-1"
@@ -96,8 +97,8 @@ def fingerprint(state: TrainingState) -> str:
 
 
 def _sizes(state: TrainingState) -> list[int]:
-    tower = state.model.query_tower.embedding
-    num_users = tower.num_embeddings if state.config.model.query_tower == "id" else 0
+    tower = state.model.query_tower
+    num_users = tower.embedding.num_embeddings if isinstance(tower, IdTower) else 0
     return [num_users, state.model.num_items]
 
 

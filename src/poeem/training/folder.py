@@ -21,6 +21,8 @@ from poeem.files import atomic_write
 from poeem.index.own_ids import lead_titles
 from poeem.types import Array, IntArray
 
+_TEXTS = ("titles", "query_texts", "item_texts")
+
 # Settings of what is shown, what is kept on the way, and of the machine; not of the model.
 _FREE_TO_CHANGE = ("eval_every", "eval_users", "checkpoint_every", "num_threads", "device")
 
@@ -179,19 +181,23 @@ class Catalogue:
     user_ids, item_ids: int64 or str [num_users], [num_items], ascending.
     titles: item number -> name; None = no names.
     histories: what each user had in training, latest first.
+    query_texts, item_texts: of a text set, whose queries are the users; else None.
     """
 
     user_ids: Array
     item_ids: Array
     titles: list[str] | None
     histories: Grouped
+    query_texts: list[str] | None = None
+    item_texts: list[str] | None = None
 
     def save(self, path: Path) -> None:
         """Write to .npz, atomically and without pickle."""
         arrays = {"offsets": self.histories.offsets, "history": self.histories.items}
         arrays |= _pack("user_ids", self.user_ids) | _pack("item_ids", self.item_ids)
-        if self.titles is not None:
-            arrays |= _pack_texts("titles", self.titles)
+        for name in _TEXTS:
+            if (texts := getattr(self, name)) is not None:
+                arrays |= _pack_texts(name, texts)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -207,14 +213,17 @@ class Catalogue:
                 return cls(
                     _unpack("user_ids", arrays),
                     _unpack("item_ids", arrays),
-                    _texts("titles", arrays) if "titles_bytes" in arrays else None,
-                    Grouped(arrays["offsets"], arrays["history"]),
+                    histories=Grouped(arrays["offsets"], arrays["history"]),
+                    **{
+                        name: _texts(name, arrays) if f"{name}_bytes" in arrays else None
+                        for name in _TEXTS
+                    },
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
     def require_same(self, other: Catalogue, path: Path) -> None:
-        """Check that `other` has the same users, items and histories.
+        """Check that `other` has the same users, items, histories and texts.
 
         Raises:
             CheckpointError: it has not.
@@ -227,6 +236,8 @@ class Catalogue:
         ):
             if not np.array_equal(mine, theirs):
                 raise CheckpointError(f"{path}: made for other data: the {name} differ")
+        if (self.query_texts, self.item_texts) != (other.query_texts, other.item_texts):
+            raise CheckpointError(f"{path}: made for other data: the texts differ")
 
     def user_numbers(self, users: Sequence[object]) -> IntArray:
         """Return the numbers of users, int64 [n]. Raises IdError: not in the training data."""

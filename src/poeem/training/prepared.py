@@ -1,19 +1,29 @@
-"""From a table of interactions to pairs to train on, histories, and pairs to measure on."""
+"""From interactions or a text set to pairs to train on, histories, and pairs to measure on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from poeem.config import Config
-from poeem.data import Interactions, Split, group_by_user, load_interactions, split_interactions
+from poeem.config import Config, ModelConfig
+from poeem.data import (
+    Interactions,
+    Split,
+    group_by_user,
+    load_interactions,
+    load_text_set,
+    split_interactions,
+    split_queries,
+    token_bags,
+)
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import EvaluationSet
+from poeem.models.text import TextTables, TokenTable, check_towers
 from poeem.training.folder import Catalogue
 from poeem.training.pairs import TrainingPairs
-from poeem.types import IntArray
+from poeem.types import Array, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +33,8 @@ class Prepared:
     validation: pairs for the evaluations on the way. Without a hold-out it is `test`: it is then
         only looked at, nothing is chosen by it.
     test: pairs for the evaluation at the end; None where the split has none.
+    texts: of a text set, whose queries are the users and whose documents are the items; else None.
+    fields: the fields of a document that make up its text.
     """
 
     interactions: Interactions
@@ -31,6 +43,8 @@ class Prepared:
     validation: EvaluationSet | None
     test: EvaluationSet | None
     catalogue: Catalogue
+    texts: TextTables | None = None
+    fields: tuple[str, ...] = ()
 
 
 def prepare(
@@ -39,7 +53,7 @@ def prepare(
     hold_out_valid: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Read the table, split it, and group it by user.
+    """Read the table or text set, split it, and group it by user.
 
     Args:
         config: settings.
@@ -47,10 +61,18 @@ def prepare(
         progress: called with bytes read and bytes in all.
 
     Raises:
-        DataError: the table cannot be used; see `load_interactions` and `split_interactions`.
+        DataError: the data cannot be used; see `load_text_set`, `load_interactions` and
+            `split_interactions`.
+        ConfigError: towers that cannot read this data.
     """
-    table = load_interactions(config.data, progress)
-    split = split_interactions(table, config.data, hold_out_valid=hold_out_valid)
+    text_set = load_text_set(config.data, progress)
+    check_towers(config.model, has_texts=text_set is not None)
+    if text_set is None:
+        table = load_interactions(config.data, progress)
+        split = split_interactions(table, config.data, hold_out_valid=hold_out_valid)
+    else:
+        table = text_set.interactions
+        split = split_queries(table, config.data, hold_out_valid=hold_out_valid)
     users, items = table.users.astype(np.int64), table.items.astype(np.int64)
     times = None if table.timestamps is None else table.timestamps[split.train]
     train_pairs = (users[split.train], items[split.train])
@@ -63,6 +85,8 @@ def prepare(
         return EvaluationSet.from_pairs((users[rows], items[rows]), train_pairs, table.num_users)
 
     test = evaluation(split.test)
+    query_texts = None if text_set is None else text_set.query_texts
+    item_texts = None if text_set is None else text_set.document_texts
     return Prepared(
         interactions=table,
         split=split,
@@ -75,5 +99,33 @@ def prepare(
         ),
         validation=evaluation(split.valid) if hold_out_valid else test,
         test=test,
-        catalogue=Catalogue(table.user_ids, table.item_ids, table.item_titles, grouped),
+        catalogue=Catalogue(
+            table.user_ids, table.item_ids, table.item_titles, grouped, query_texts, item_texts
+        ),
+        texts=text_tables(config.model, query_texts, item_texts),
+        fields=() if text_set is None else text_set.fields,
     )
+
+
+def text_tables(
+    config: ModelConfig, query_texts: Sequence[str] | None, document_texts: Sequence[str] | None
+) -> TextTables | None:
+    """Return the texts of queries and documents as a model looks them up; None where none are."""
+    if query_texts is None or document_texts is None:
+        return None
+    return TextTables(token_table(config, query_texts), token_table(config, document_texts))
+
+
+def token_table(config: ModelConfig, texts: Sequence[str]) -> TokenTable:
+    """Return texts as bags of the tokens that the settings ask for."""
+
+    def make() -> tuple[Array, Array]:
+        bags = token_bags(
+            texts,
+            num_buckets=config.text_buckets,
+            with_words=config.text_words,
+            with_bigrams=config.text_bigrams,
+        )
+        return bags.offsets, bags.buckets
+
+    return TokenTable(make)

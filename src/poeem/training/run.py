@@ -18,13 +18,14 @@ from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
 from poeem.index.own_ids import OWN_IDS_LINEAGE
+from poeem.models.text import TextTower
 from poeem.models.towers import Users
 from poeem.quantize.health import ScalarWriter
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model
 from poeem.training.display import Display
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import evaluate_state, train
-from poeem.training.prepared import Prepared, prepare
+from poeem.training.prepared import Prepared, prepare, text_tables, token_table
 from poeem.training.state import TrainingState
 from poeem.types import FloatArray, IntArray, SearchResult
 
@@ -147,7 +148,9 @@ def check_start(
 def new_state(config: Config, prepared: Prepared, *, joint: bool) -> TrainingState:
     """Return a state before its first step, of the sizes of the data."""
     pairs = prepared.pairs
-    return TrainingState.new(pairs.num_users, pairs.num_items, config, joint=joint)
+    return TrainingState.new(
+        pairs.num_users, pairs.num_items, config, joint=joint, texts=prepared.texts
+    )
 
 
 def train_state(
@@ -200,7 +203,11 @@ class TrainedRun:
         """
         files = RunFolder(Path(folder))
         config = files.read_config()
-        return cls(files, config, read_model(files.checkpoint), Catalogue.load(files.ids))
+        state, catalogue = read_model(files.checkpoint), Catalogue.load(files.ids)
+        state.model.texts = text_tables(
+            state.config.model, catalogue.query_texts, catalogue.item_texts
+        )
+        return cls(files, config, state, catalogue)
 
     @property
     def fingerprint(self) -> str:
@@ -209,24 +216,36 @@ class TrainedRun:
 
     @torch.no_grad()
     def query_vectors(
-        self, *, users: Sequence[object] | None = None, history: Sequence[object] | None = None
+        self,
+        *,
+        users: Sequence[object] | None = None,
+        history: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
     ) -> FloatArray:
         """Return what to search an index with, float32 [n, dim].
 
         Args:
-            users: ids of users of the training data; a row each.
+            users: ids of users of the training data; a row each. Of a text set: of its queries.
             history: ids of items that one user had, latest first; one row.
+            texts: anything that one could ask; a row each.
 
         Raises:
             IdError: an id that is not in the training data.
-            ConfigError: a history, for a model that knows users by id alone.
+            ConfigError: a history or texts, for a model that knows users by id alone.
         """
-        if (users is None) == (history is None):
-            raise ConfigError("query_vectors: wanted either users or history")
+        if sum(part is not None for part in (users, history, texts)) != 1:
+            raise ConfigError("query_vectors: wanted either users, history or texts")
+        if texts is not None:
+            table = token_table(self.config.model, texts)
+            bags = table.of(torch.arange(len(texts), device=self.state.device))
+            of_texts: FloatArray = self.state.model.encode_texts(bags).cpu().numpy()
+            return of_texts
         if users is not None:
             numbers = self.catalogue.user_numbers(users)
             known = self.catalogue.histories.select(numbers)
         else:
+            if isinstance(self.state.model.query_tower, TextTower):
+                raise ConfigError("history: this model answers texts; ask it with texts (--text)")
             if self.config.model.query_tower != "history":
                 raise ConfigError(
                     "history: this model was trained with query_tower = 'id' and knows only the "
@@ -300,7 +319,7 @@ def build_run(
 class Evaluation:
     """How good the answers to the held-out pairs are; each dict has recall@20, precision@20, ...
 
-    num_users: users asked for.
+    num_users: users asked for, or queries: `asked_by` says which.
     exact: exact search over the model's float vectors.
     quantized: exact search over T(x), in torch; None without an index layer.
     engine: the index file, searched by the engine; None where there is none.
@@ -312,6 +331,7 @@ class Evaluation:
     quantized: dict[str, float] | None
     engine: dict[str, float] | None
     health: dict[str, float]
+    asked_by: str = "users"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -362,6 +382,7 @@ def evaluate_run(
         quantized=quantized or None,
         engine=engine,
         health={k: v for k, v in figures.items() if "@" not in k},
+        asked_by="users" if prepared.texts is None else "queries",
     )
 
 

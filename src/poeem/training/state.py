@@ -11,6 +11,7 @@ from torch import Tensor
 
 from poeem.config import Config
 from poeem.errors import CheckpointError, ConfigError
+from poeem.models.text import TextTables, text_towers
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
@@ -49,10 +50,21 @@ class TrainingState:
         )
 
     @classmethod
-    def new(cls, num_users: int, num_items: int, config: Config, *, joint: bool) -> TrainingState:
-        """Make a state before its first step."""
+    def new(
+        cls,
+        num_users: int,
+        num_items: int,
+        config: Config,
+        *,
+        joint: bool,
+        texts: TextTables | None = None,
+    ) -> TrainingState:
+        """Make a state before its first step. With `texts`, towers "auto" are "text"."""
         device = _device(config.train.device)
-        model = TwoTower(num_users, num_items, config.model, config.train.seed).to(device)
+        if texts is not None:
+            config = dataclasses.replace(config, model=text_towers(config.model))
+        seed = config.train.seed
+        model = TwoTower(num_users, num_items, config.model, seed, texts).to(device)
         # The loop warms the layer up when its epoch has come; the layer must not on its own.
         by_hand = dataclasses.replace(config.layer, pass_through_steps=None)
         layer = IndexLayer.from_config(config.model.dim, by_hand).to(device) if joint else None
