@@ -14,7 +14,11 @@ constexpr double kLargest = 1e37;
 // A quotient below it may have lost its sign to underflow.
 constexpr float kTiny = 1e-20F;
 constexpr std::size_t kAlignment = 64;  // loads of a table that cross cache lines take twice the time
-constexpr float kTopBound = 254.0F;  // bounds round up, to 255 at most
+constexpr double kTopShortfall = 254.0;  // one below what saturates
+constexpr std::int64_t kGroupColumns = 16;
+
+// Of items that pass, no group's share of the gap is much above this many times an equal one.
+constexpr double kUneven = 1.5;
 
 struct Extent {
   float low, high;
@@ -50,68 +54,65 @@ Extent extent_of(const float* row, std::int64_t width) {
 
 }  // namespace
 
-// bound[m, k] = the least whole number with low_m + step * bound >= table[m, k]; sums of bounds bound sums of entries.
-bool BoundTable::build(const IndexView& index, const float* table, float max_bias,
-                       float max_abs_bias, float threshold) {
+bool BoundTable::measure(const IndexView& index, const float* table, float max_abs_bias, float threshold) {
   const std::int64_t stride = table_stride(index);
   const std::int64_t width = std::min(index.num_codewords, stride);
-  lows_.resize(static_cast<std::size_t>(index.num_subspaces));
-  highs_.resize(lows_.size());
-  double size = static_cast<double>(max_abs_bias);  // no partial sum is larger
-  double highest = static_cast<double>(max_bias);   // no score is
-  std::vector<float>&lows = lows_, &highs = highs_;
+  highs_.resize(static_cast<std::size_t>(index.num_subspaces));
+  ranges_.resize(highs_.size());
+  size_ = static_cast<double>(max_abs_bias);
+  highest_ = 0.0;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
-    const float* row = table + m * stride;
-    const auto [low, high, finite] = extent_of(row, width);
+    const auto [low, high, finite] = extent_of(table + m * stride, width);
     if (!finite) return false;
-    size += static_cast<double>(std::max(std::abs(low), std::abs(high)));
-    highest += static_cast<double>(high);
-    lows[static_cast<std::size_t>(m)] = low;
-    highs[static_cast<std::size_t>(m)] = high;
+    size_ += static_cast<double>(std::max(std::abs(low), std::abs(high)));
+    highest_ += static_cast<double>(high);
+    highs_[static_cast<std::size_t>(m)] = high;
+    ranges_[static_cast<std::size_t>(m)] = high - low;
   }
-  if (!(size < kLargest) || !(std::abs(static_cast<double>(threshold)) < kLargest)) return false;
-  // An entry further below its subspace's best than this keeps any item from the threshold: it may be overestimated,
-  // which leaves finer steps to the others. (Cosine and norms divide or subtract afterwards: no such limit there.)
-  double gap = std::numeric_limits<double>::infinity();
-  if (!index.uses_norms())
-    gap = std::max(highest - static_cast<double>(threshold), 0.0) + 1e-6 * size;
-  double range = 0.0;
-  base_ = 0.0;
-  for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
-    const float high = highs[static_cast<std::size_t>(m)];
-    float& low = lows[static_cast<std::size_t>(m)];
-    low = std::max(low, static_cast<float>(std::max(static_cast<double>(high) - gap, -kLargest)));
-    range = std::max(range, static_cast<double>(high) - static_cast<double>(low));
-    base_ += static_cast<double>(low);
-  }
-  step_ = std::max(range / static_cast<double>(kTopBound), size * 1e-9 + 1e-30);
+  return size_ < kLargest && std::abs(static_cast<double>(threshold)) < kLargest;
+}
+
+// shortfall[m, k] = the largest whole number, up to 255, with step * shortfall <= high_m - table[m, k].
+void BoundTable::build(const IndexView& index, const float* table, double reach) {
+  const std::int64_t stride = table_stride(index);
+  const std::int64_t width = std::min(index.num_codewords, stride);
   const std::int64_t per_column = index.width == CodeWidth::kFourBit ? 2 : 1;
+  const std::int64_t num_groups = (index.columns() + kGroupColumns - 1) / kGroupColumns;
+  double range = 0.0;  // of the sums of a group
+  for (std::int64_t first = 0; first < index.num_subspaces; first += kGroupColumns * per_column) {
+    double sum = 0.0;
+    for (std::int64_t m = first; m < std::min(first + kGroupColumns * per_column, index.num_subspaces); ++m)
+      sum += static_cast<double>(ranges_[static_cast<std::size_t>(m)]);
+    range = std::max(range, sum);
+  }
+  const double gap = std::max(highest_ - reach, 0.0) + 1e-6 * size_;
+  const double share = num_groups == 1 ? 1.0 : std::min(1.0, kUneven / static_cast<double>(num_groups));
+  step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
   const auto num_bytes = static_cast<std::size_t>(index.columns() * per_column * stride);
-  room_.assign(num_bytes + kAlignment, 0);
-  bounds_ = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
+  if (room_.size() != num_bytes + kAlignment) room_.assign(num_bytes + kAlignment, 0);
+  shortfalls_ = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
   const float inverse = static_cast<float>(1.0 / step_);
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
     const float* row = table + m * stride;
-    const float low = lows[static_cast<std::size_t>(m)];
-    std::uint8_t* out = bounds_ + m * stride;
+    const float high = highs_[static_cast<std::size_t>(m)];
+    std::uint8_t* out = shortfalls_ + m * stride;
     for (std::int64_t k = 0; k < width; ++k) {
-      const float x = std::max((row[k] - low) * inverse, 0.0F);
-      const int bound = static_cast<int>(x) + (x > 0.0F ? 1 : 0);
-      out[k] = static_cast<std::uint8_t>(std::min(bound, 255));
+      const float x = (high - row[k]) * inverse;
+      out[k] = static_cast<std::uint8_t>(static_cast<int>(x < 255.0F ? x : 255.0F));
     }
   }
-  // Rounding: of each float addition, half a unit in the last place of at most `size`; of each bound above, far less
+  // Rounding: of each float addition, half a unit in the last place of at most `size`; of each shortfall above, far less
   // than a thousandth of a step; of the threshold and of a kernel's own float arithmetic, a few units of `size`.
   const double unit = std::ldexp(1.0, -23);
   const auto count = static_cast<double>(index.num_subspaces);
-  error_ = (count + 8.0) * unit * size + 1e-3 * count * step_ + 1e-37;
-  return true;
+  error_ = (count + 8.0) * unit * size_ + 1e-3 * count * step_ + 1e-37;
 }
 
 bool BoundTable::aim(const IndexView& index, float bias, float threshold, BoundTask& task) const {
-  task.table = bounds_;
+  task.table = shortfalls_;
+  task.group_columns = kGroupColumns;
   const double slack = std::abs(static_cast<double>(threshold)) * std::ldexp(1.0, -20);
-  const double offset = static_cast<double>(bias) + base_ + error_;
+  const double offset = static_cast<double>(bias) + highest_ + error_;
   if (index.uses_norms()) {
     // Factors a little below the true ones pay for roundings in proportion to the norm. Sums reach 2^16 steps.
     const float down = 1.0F - std::ldexp(1.0F, -20);
@@ -131,9 +132,9 @@ bool BoundTable::aim(const IndexView& index, float bias, float threshold, BoundT
     }
     return true;
   }
-  const double sum = std::floor((static_cast<double>(threshold) - slack - offset) / step_);
-  if (sum > 65535.0) return false;
-  task.threshold = sum > 0.0 ? static_cast<std::uint16_t>(sum) : std::uint16_t{0};
+  const double sum = std::floor((offset + slack - static_cast<double>(threshold)) / step_);
+  if (sum < 0.0) return false;
+  task.limit = static_cast<std::uint16_t>(std::min(sum, 65535.0));
   return true;
 }
 

@@ -1,4 +1,4 @@
-// 8-bit upper bounds of a query's table, and what threshold of their sums stands for a threshold of scores.
+// 8-bit shortfalls of a query's table (kernels/bounds.h), and what limit of their sums stands for a threshold of scores.
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,28 @@ namespace poeem {
 
 class BoundTable {
  public:
-  // table: [num_subspaces, table_stride(index)]. No list's bias is above max_bias or, in size, above
-  // max_abs_bias. `threshold`: a score already known to be among the k best, finite.
-  // Returns false where 8 bits cannot bound these numbers (they are near overflow): score in float then.
-  bool build(const IndexView& index, const float* table, float max_bias, float max_abs_bias,
-             float threshold);
+  // Look at a table, [num_subspaces, table_stride(index)]. No list's bias is, in size, above max_abs_bias. `threshold`: a
+  // score already known to be among the k best, finite. Returns false where these numbers are too near overflow for
+  // bounds to hold: score in float then.
+  bool measure(const IndexView& index, const float* table, float max_abs_bias, float threshold);
 
-  // Fill in table, threshold, scale, offset, factor and shift for items of one bias that reach the score
+  // Make the shortfalls of the table that was measured last. Items whose entries add up to less than `reach` need not
+  // be told apart: the nearer it is to the best sum there could be, the finer the steps.
+  void build(const IndexView& index, const float* table, double reach);
+
+  // Fill in group_columns, table, limit, scale, offset, factor and shift for items of one bias that reach the score
   // `threshold`. Returns false if no item can.
   bool aim(const IndexView& index, float bias, float threshold, BoundTask& task) const;
 
  private:
   std::vector<std::uint8_t> room_;
-  std::uint8_t* bounds_ = nullptr;    // inside room_: [num_columns, 256] or [2 * num_columns, 16]
-  std::vector<float> lows_;           // [num_subspaces], the least a bound can say
-  std::vector<float> highs_;          // [num_subspaces], the most an entry says
-  double step_ = 0;                   // what one unit of a sum is worth
-  double base_ = 0;                   // sum of the lows
-  double error_ = 0;                  // what rounding, here and in the float sums, can hide at most
+  std::uint8_t* shortfalls_ = nullptr;  // inside room_: [num_columns, 256] or [2 * num_columns, 16]
+  std::vector<float> highs_;            // [num_subspaces], the best entry
+  std::vector<float> ranges_;           // [num_subspaces], the best entry less the worst
+  double highest_ = 0;                  // sum of the best entries
+  double size_ = 0;                     // no partial sum is larger
+  double step_ = 0;                     // what one unit of a sum is worth
+  double error_ = 0;                    // what rounding, here and in the float sums, can hide at most
 };
 
 }  // namespace poeem

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "scoring.h"
 
@@ -10,8 +11,11 @@ namespace {
 
 constexpr std::int64_t kMinSample = 256;
 
-// After so many survivors of a unit, scoring all of it is cheaper than going on one by one.
-constexpr int kManySurvivors = 16;
+// Bounds are built anew, by a better threshold, whenever so many times more items were seen.
+constexpr std::int64_t kRebuild = 4;
+
+// Where more items of a unit are wanted, scoring all of it in its order is cheaper than picking them.
+constexpr int kManyWanted = 16;
 
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
@@ -32,6 +36,7 @@ BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
 
 RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse)
     : index_(index), items_(&index), wanted_(nullptr),
+      bound_two_(index.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
       bound_(sparse ? nullptr : bound_function(index, kernel)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
 
@@ -56,7 +61,7 @@ void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end,
     middle = std::min(end, (middle + kUnitItems - 1) / kUnitItems * kUnitItems);
     scan_in_float(begin, middle, bias);
     begin = middle;
-    if (num_seen_ >= sample_) try_bounds();
+    if (num_seen_ >= sample_) try_bounds(begin);
   }
   if (bounded_) {
     scan_by_bounds(begin, end, bias);
@@ -65,20 +70,58 @@ void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end,
   }
 }
 
-void RowScan::try_bounds() {
+void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end,
+                       float bias) {
+  std::int64_t unit = begin / kUnitItems;
+  const std::int64_t last = end / kBlockItems * (kBlockItems / kUnitItems);
+  if (a.bound_two_ != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
+    a.items_ = b.items_ = segment.view;
+    a.wanted_ = b.wanted_ = segment.wanted;
+    BoundTask task_a{}, task_b{};
+    while (unit < last && a.aim(unit, last, bias, task_a) && b.aim(unit, last, bias, task_b)) {
+      task_a.end = task_b.end = std::min(task_a.end, task_b.end);
+      a.bound_two_(task_a, task_b, a.masks_, b.masks_);
+      a.take_masks(task_a, begin, end, bias);
+      b.take_masks(task_b, begin, end, bias);
+      unit = task_a.end;
+    }
+  }
+  a.scan(segment, unit * kUnitItems, end, bias);
+  b.scan(segment, unit * kUnitItems, end, bias);
+}
+
+void RowScan::try_bounds(std::int64_t position) {
   best_.tighten();
   tried_ = true;
-  float max_bias = 0.0F, max_abs_bias = 0.0F;
+  max_bias_ = 0.0F;
+  float max_abs_bias = 0.0F;
   if (index_.num_lists > 0) {
-    max_bias = plan_.bias(plan_.probes()[0]);
+    max_bias_ = plan_.bias(plan_.probes()[0]);
     for (std::int64_t list : plan_.probes()) {
-      max_bias = std::max(max_bias, plan_.bias(list));
+      max_bias_ = std::max(max_bias_, plan_.bias(list));
       max_abs_bias = std::max(max_abs_bias, std::abs(plan_.bias(list)));
       if (!std::isfinite(plan_.bias(list))) return;
     }
   }
   bounded_ = std::isfinite(best_.threshold()) &&
-             bounds_.build(index_, plan_.table(), max_bias, max_abs_bias, best_.threshold());
+             bounds_.measure(index_, plan_.table(), max_abs_bias, best_.threshold());
+  if (bounded_) build_bounds(position);
+}
+
+// position: what is scanned next; the norms there stand for those to come.
+void RowScan::build_bounds(std::int64_t position) {
+  build_at_ = kRebuild * num_seen_;
+  double wanted = static_cast<double>(best_.threshold());
+  if (items_->uses_norms()) {
+    float least = std::numeric_limits<float>::infinity();
+    const std::int64_t first = std::min(position, items_->num_items - 1);
+    for (std::int64_t i = first; i < std::min(first + kUnitItems, items_->num_items); ++i)
+      if (items_->norms[i] > 0.0F) least = std::min(least, items_->norms[i]);
+    if (std::isinf(least)) least = 0.0F;
+    wanted = index_.metric == Metric::kCosine ? wanted * static_cast<double>(least)
+                                              : wanted + static_cast<double>(least);
+  }
+  bounds_.build(index_, plan_.table(), wanted - static_cast<double>(max_bias_));
 }
 
 void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
@@ -86,13 +129,14 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
   for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit) {
     const std::uint64_t mask = wanted_items(unit, begin, end);
     const int count = __builtin_popcountll(mask);
-    if (count > kManySurvivors) {
+    if (count > kManyWanted) {
       take_unit(unit, mask, bias);
     } else {
-      take_survivors(unit, mask, bias);
+      take_some(unit, mask, bias);
     }
     num_seen_ += count;
   }
+  score_survivors(bias);
 }
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
@@ -108,14 +152,39 @@ void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
   }
 }
 
-void RowScan::take_survivors(std::int64_t unit, std::uint64_t mask, float bias) {
-  int num_taken = 0;
+void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
   for (; mask != 0; mask &= mask - 1) {
-    if (++num_taken > kManySurvivors) return take_unit(unit, mask, bias);
-    const std::int64_t position = unit * kUnitItems + __builtin_ctzll(mask);
-    const float score = score_item(*items_, position, plan_.table(), bias);
-    if (score >= best_.threshold()) best_.offer({score, items_->id_at(position)});
+    survivors_[num_survivors_++] = unit * kUnitItems + __builtin_ctzll(mask);
+    if (num_survivors_ == kMaxSurvivors) score_survivors(bias);
   }
+}
+
+void RowScan::score_survivors(float bias) {
+  float scores[kMaxSurvivors];
+  score_items(*items_, survivors_, num_survivors_, plan_.table(), bias, scores);
+  for (std::int64_t i = 0; i < num_survivors_; ++i)
+    if (scores[i] >= best_.threshold()) best_.offer({scores[i], items_->id_at(survivors_[i])});
+  num_survivors_ = 0;
+}
+
+// Set up the next task from `unit` on, up to `last` at most; false where no item can reach the threshold.
+bool RowScan::aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task) {
+  best_.tighten_if_worth();
+  if (num_seen_ >= build_at_) {
+    best_.tighten();
+    build_bounds(unit * kUnitItems);
+  }
+  if (!bounds_.aim(index_, bias, best_.threshold(), task)) return false;
+  task.codes = items_->block(0);
+  task.num_columns = items_->columns();
+  task.norms = items_->uses_norms() ? items_->norms : nullptr;
+  // As long as few were seen the threshold rises fast, so look at it often.
+  constexpr std::int64_t kBlockUnits = kBlockItems / kUnitItems;
+  const std::int64_t patience =
+      std::clamp(num_seen_ / (2 * kBlockItems) * kBlockUnits, kBlockUnits, kMaxUnits);
+  task.begin = unit;
+  task.end = std::min(last, unit - unit % kBlockUnits + patience);
+  return true;
 }
 
 void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
@@ -127,25 +196,22 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
     take_unit(last, wanted_items(last, begin, end), bias);
   }
   BoundTask task{};
-  task.codes = items_->block(0);
-  task.num_columns = items_->columns();
-  task.norms = items_->uses_norms() ? items_->norms : nullptr;
-  for (std::int64_t unit = begin / kUnitItems; unit < last;) {
-    best_.tighten_if_worth();
-    if (!bounds_.aim(index_, bias, best_.threshold(), task)) break;
-    // As long as few were seen the threshold rises fast, so look at it often.
-    const std::int64_t patience = std::max<std::int64_t>(num_seen_ / (2 * kUnitItems), 4);
-    task.begin = unit;
-    task.end = std::min({last, unit + patience, unit + kMaxUnits});
+  for (std::int64_t unit = begin / kUnitItems; unit < last && aim(unit, last, bias, task); unit = task.end) {
     bound_(task, masks_);
-    for (; unit < task.end; ++unit) {
-      std::uint64_t mask = masks_[unit - task.begin];
-      if (mask == 0) continue;
-      mask &= wanted_items(unit, begin, end);
-      if (mask != 0) take_survivors(unit, mask, bias);
-    }
-    num_seen_ += (task.end - task.begin) * kUnitItems;
+    take_masks(task, begin, end, bias);
   }
+}
+
+// Score what passed.
+void RowScan::take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias) {
+  for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
+    std::uint64_t mask = masks_[unit - task.begin];
+    if (mask == 0) continue;
+    mask &= wanted_items(unit, begin, end);
+    take_some(unit, mask, bias);
+  }
+  score_survivors(bias);
+  num_seen_ += (task.end - task.begin) * kUnitItems;
 }
 
 }  // namespace poeem

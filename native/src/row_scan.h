@@ -25,6 +25,10 @@ class RowScan {
   // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
   void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
 
+  // The same for two query vectors and whole chunks of codes: they share what is loaded.
+  static void scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end,
+                       float bias);
+
   // Whether as many were found as were wanted.
   bool full() const { return best_.full(); }
 
@@ -34,11 +38,15 @@ class RowScan {
  private:
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
-  void take_survivors(std::int64_t unit, std::uint64_t mask, float bias);
+  void take_some(std::int64_t unit, std::uint64_t mask, float bias);
+  void score_survivors(float bias);
   void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
-  void try_bounds();
+  void take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias);
+  void try_bounds(std::int64_t position);
+  void build_bounds(std::int64_t position);
+  bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
 
-  static constexpr std::int64_t kMaxUnits = 64;  // units between two looks at the threshold
+  static constexpr std::int64_t kMaxUnits = 256;  // units between two looks at the threshold
 
   // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
@@ -46,6 +54,7 @@ class RowScan {
   const IndexView& index_;
   const IndexView* items_;       // the segment that is scanned
   const std::uint64_t* wanted_;  // its wanted items, null = all
+  BoundPairFunction bound_two_;  // null: one at a time
   BoundFunction bound_;  // null: every item is scored in float
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built
@@ -55,7 +64,12 @@ class RowScan {
   bool bounded_ = false;
   bool tried_ = false;
   std::int64_t num_seen_ = 0;
+  std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
+  float max_bias_ = 0;          // of the lists probed
   std::uint64_t masks_[kMaxUnits];
+  static constexpr std::int64_t kMaxSurvivors = 64;
+  std::int64_t num_survivors_ = 0;
+  std::int64_t survivors_[kMaxSurvivors];  // positions that wait to be scored in float
 };
 
 }  // namespace poeem

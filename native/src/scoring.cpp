@@ -25,6 +25,8 @@ float entry(const float* table, std::int64_t code, std::int64_t stride) {
 // codes: the first of kItems items in column 0; the next column is kBlockItems further.
 struct ByteCodes {
   using Code = std::uint8_t;
+  static constexpr std::int64_t kPerColumn = 1;
+  static float find(const Code* codes, std::int64_t, const float* table, std::int64_t) { return table[*codes]; }
   static void add(const Code* codes, const float* table, std::int64_t, bool, float* sums) {
     std::uint64_t eight = load8(codes);
     for (int i = 0; i < kItems; ++i, eight >>= 8) sums[i] += table[eight & 255];
@@ -33,6 +35,10 @@ struct ByteCodes {
 
 struct WordCodes {
   using Code = std::uint16_t;
+  static constexpr std::int64_t kPerColumn = 1;
+  static float find(const Code* codes, std::int64_t, const float* table, std::int64_t stride) {
+    return entry(table, *codes, stride);
+  }
   static void add(const Code* codes, const float* table, std::int64_t stride, bool, float* sums) {
     for (int i = 0; i < kItems; ++i) sums[i] += entry(table, codes[i], stride);
   }
@@ -40,6 +46,10 @@ struct WordCodes {
 
 struct FourBitCodes {
   using Code = std::uint8_t;
+  static constexpr std::int64_t kPerColumn = 2;
+  static float find(const Code* codes, std::int64_t place, const float* table, std::int64_t) {
+    return table[(*codes >> (4 * place)) & 15];
+  }
   static void add(const Code* codes, const float* table, std::int64_t stride, bool both,
                   float* sums) {
     const std::uint64_t eight = load8(codes);
@@ -70,6 +80,22 @@ void score_codes(const IndexView& index, std::int64_t unit, const float* table, 
   }
 }
 
+// The same for items anywhere. What they need is often not in the nearest cache, so they are fetched side by side.
+template <class Codes>
+void score_eight(const IndexView& index, const std::int64_t* positions, const float* table, float bias, float* sums) {
+  const typename Codes::Code* codes[kItems];
+  for (int i = 0; i < kItems; ++i) {
+    codes[i] = reinterpret_cast<const typename Codes::Code*>(index.block(positions[i] / kBlockItems)) +
+               positions[i] % kBlockItems;
+    sums[i] = bias;
+  }
+  const std::int64_t stride = table_stride(index);
+  constexpr std::int64_t kPerColumn = Codes::kPerColumn;
+  for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
+    for (int i = 0; i < kItems; ++i)
+      sums[i] += Codes::find(codes[i] + m / kPerColumn * kBlockItems, m % kPerColumn, table, stride);
+}
+
 float with_norm(const IndexView& index, std::int64_t position, float score) {
   const float norm = index.norms[position];
   if (index.metric == Metric::kCosine) return norm == 0.0F ? 0.0F : score / norm;
@@ -78,28 +104,21 @@ float with_norm(const IndexView& index, std::int64_t position, float score) {
 
 }  // namespace
 
-float score_item(const IndexView& index, std::int64_t position, const float* table, float bias) {
-  const std::int64_t stride = table_stride(index);
-  const std::uint8_t* codes = index.block(position / kBlockItems);
-  const std::int64_t item = position % kBlockItems;
-  float score = bias;
-  switch (index.width) {
-    case CodeWidth::kByte:
-      codes += item;
-      for (std::int64_t m = 0; m < index.num_subspaces; ++m, codes += kBlockItems, table += stride)
-        score += table[*codes];
-      break;
-    case CodeWidth::kFourBit:
-      codes += item;
-      for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
-        score += table[(codes[m / 2 * kBlockItems] >> (m % 2 * 4)) & 15];
-      break;
-    case CodeWidth::kWord:
-      for (std::int64_t m = 0; m < index.num_subspaces; ++m, table += stride)
-        score += entry(table, index.code_at(position, m), stride);
-      break;
+void score_items(const IndexView& index, const std::int64_t* positions, std::int64_t count, const float* table,
+                 float bias, float* scores) {
+  for (; count > 0; count -= kItems, positions += kItems, scores += kItems) {
+    const int used = static_cast<int>(std::min<std::int64_t>(count, kItems));
+    std::int64_t eight[kItems];
+    for (int i = 0; i < kItems; ++i) eight[i] = positions[i < used ? i : 0];
+    float sums[kItems];
+    switch (index.width) {
+      case CodeWidth::kFourBit: score_eight<FourBitCodes>(index, eight, table, bias, sums); break;
+      case CodeWidth::kByte: score_eight<ByteCodes>(index, eight, table, bias, sums); break;
+      case CodeWidth::kWord: score_eight<WordCodes>(index, eight, table, bias, sums); break;
+    }
+    for (int i = 0; i < used; ++i)
+      scores[i] = index.uses_norms() ? with_norm(index, positions[i], sums[i]) : sums[i];
   }
-  return index.uses_norms() ? with_norm(index, position, score) : score;
 }
 
 void score_unit(const IndexView& index, std::int64_t unit, const float* table, float bias,

@@ -17,9 +17,10 @@ inline std::int64_t table_stride(const IndexView& index) {
   }
 }
 
-// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it.
-// table: [num_subspaces, table_stride(index)].
-float score_item(const IndexView& index, std::int64_t position, const float* table, float bias);
+// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it: of `count` items at any
+// positions. table: [num_subspaces, table_stride(index)].
+void score_items(const IndexView& index, const std::int64_t* positions, std::int64_t count, const float* table,
+                 float bias, float* scores);
 
 // The same for all items of a unit that exist; scores: [kUnitItems].
 void score_unit(const IndexView& index, std::int64_t unit, const float* table, float bias,

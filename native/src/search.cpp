@@ -128,9 +128,12 @@ class Worker {
     const std::int64_t num_items = segment.view->num_items;
     const std::int64_t last = std::min(end * kBlockItems, num_items);
     const std::int64_t step = num_rows == 1 ? num_items : plan_.chunk_items;
-    for (std::int64_t first = begin * kBlockItems; first < last; first += step)
-      for (std::int64_t i = 0; i < num_rows; ++i)
-        row(i).scan(segment, first, std::min(first + step, last), 0.0F);
+    for (std::int64_t first = begin * kBlockItems; first < last; first += step) {
+      const std::int64_t next = std::min(first + step, last);
+      std::int64_t i = 0;
+      for (; i + 2 <= num_rows; i += 2) RowScan::scan_two(row(i), row(i + 1), segment, first, next, 0.0F);
+      if (i < num_rows) row(i).scan(segment, first, next, 0.0F);
+    }
   }
 
   void scan_lists(RowScan& scan, std::int64_t part) {

@@ -2,6 +2,7 @@
 // other machines (scripts/neon):
 //   cmake -S . -B build/sanitize -DPOEEM_CORE_ONLY=ON -DPOEEM_SANITIZE=ON
 //   cmake --build build/sanitize --target kernels_agree && build/sanitize/kernels_agree
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -111,9 +112,27 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
   return true;
 }
 
+// Two queries at once, the second with its table and limit changed, against one at a time.
+bool pair_agrees(const poeem::Kernel& kernel, poeem::BoundTask a) {
+  a.begin = 0;
+  a.end = 8;
+  const std::int64_t table_bytes = a.num_columns * 256;
+  std::vector<std::uint8_t> other(a.table, a.table + table_bytes);
+  for (std::uint8_t& entry : other) entry = static_cast<std::uint8_t>(entry / 2 + 1);
+  poeem::BoundTask b = a;
+  b.table = other.data();
+  b.limit = static_cast<std::uint16_t>(a.limit / 2);
+  std::vector<std::uint64_t> alone_a(8), alone_b(8), pair_a(8), pair_b(8);
+  kernel.bound_bytes(a, alone_a.data());
+  kernel.bound_bytes(b, alone_b.data());
+  kernel.bound_byte_pair(a, b, pair_a.data(), pair_b.data());
+  return pair_a == alone_a && pair_b == alone_b;
+}
+
 // The masks themselves, bit by bit: a search would only be slower if a kernel let too much through. All numbers are
 // integers that floats hold, so there is one right answer.
-bool masks_agree(bool nibbles, std::int64_t columns, bool with_norms, std::mt19937& random) {
+bool masks_agree(bool nibbles, std::int64_t columns, std::int64_t group_columns, bool with_norms,
+                 std::mt19937& random) {
   constexpr std::int64_t kBlocks = 3, kBegin = 1, kEnd = 4 * kBlocks - 1;
   const auto bytes = [&random](std::int64_t count) {
     std::vector<std::uint8_t> values(static_cast<std::size_t>(count));
@@ -122,7 +141,8 @@ bool masks_agree(bool nibbles, std::int64_t columns, bool with_norms, std::mt199
   };
   const std::vector<std::uint8_t> codes = bytes(kBlocks * columns * poeem::kColumnBytes);
   const std::int64_t table_bytes = nibbles ? 32 : 256;
-  const std::vector<std::uint8_t> entries = bytes(columns * table_bytes + 64);
+  std::vector<std::uint8_t> entries = bytes(columns * table_bytes + 64);
+  for (std::uint8_t& entry : entries) entry = static_cast<std::uint8_t>(entry >> random() % 8);  // some saturate
   const std::uint8_t* table =
       entries.data() + (-reinterpret_cast<std::uintptr_t>(entries.data())) % 64;
   std::vector<float> norms(static_cast<std::size_t>(4 * kBlocks * 64));
@@ -133,24 +153,30 @@ bool masks_agree(bool nibbles, std::int64_t columns, bool with_norms, std::mt199
   task.end = kEnd;
   task.num_columns = columns;
   task.table = table;
-  task.threshold = static_cast<std::uint16_t>(columns * (nibbles ? 255 : 128));
+  task.group_columns = group_columns;
+  const std::int64_t middle = std::min<std::int64_t>(columns * (nibbles ? 63 : 32), (columns + group_columns - 1) / group_columns * 250);
+  task.limit = static_cast<std::uint16_t>(middle);
   if (with_norms) {
     task.norms = norms.data();
-    task.scale = 2.0F, task.offset = -3.0F, task.factor = 2.0F;
-    task.shift = static_cast<float>(columns * (nibbles ? 510 : 256) - 300);
+    task.scale = 2.0F, task.offset = 3.0F, task.factor = 2.0F;
+    task.shift = static_cast<float>(-2 * middle - 300);
   }
   std::vector<std::uint64_t> truth(kEnd - kBegin), found(kEnd - kBegin);
   for (std::int64_t item = kBegin * 64; item < kEnd * 64; ++item) {
     std::int64_t sum = 0;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const int code = codes[static_cast<std::size_t>((item / 256 * columns + c) * 256 + item % 256)];
-      const std::uint8_t* row = table + c * table_bytes;
-      sum += nibbles ? row[code & 15] + row[16 + (code >> 4)] : row[code];
+    for (std::int64_t first = 0; first < columns; first += group_columns) {
+      std::int64_t group = 0;
+      for (std::int64_t c = first; c < std::min(first + group_columns, columns); ++c) {
+        const int code = codes[static_cast<std::size_t>((item / 256 * columns + c) * 256 + item % 256)];
+        const std::uint8_t* row = table + c * table_bytes;
+        group += nibbles ? row[code & 15] + row[16 + (code >> 4)] : row[code];
+      }
+      sum += std::min<std::int64_t>(group, 255);
     }
     const float norm = norms[static_cast<std::size_t>(item)];
-    const bool passes = with_norms ? norm == 0.0F || 2.0F * static_cast<float>(sum) - 3.0F >=
+    const bool passes = with_norms ? norm == 0.0F || 3.0F - 2.0F * static_cast<float>(sum) >=
                                                          task.factor * norm + task.shift
-                                   : sum >= task.threshold;
+                                   : sum <= task.limit;
     if (passes)
       truth[static_cast<std::size_t>(item / 64 - kBegin)] |= std::uint64_t{1} << (item % 64);
   }
@@ -159,6 +185,7 @@ bool masks_agree(bool nibbles, std::int64_t columns, bool with_norms, std::mt199
     if (!kernel.supported() || bound == nullptr) continue;
     bound(task, found.data());
     if (found != truth) return false;
+    if (!nibbles && kernel.bound_byte_pair != nullptr && !pair_agrees(kernel, task)) return false;
   }
   return true;
 }
@@ -215,8 +242,8 @@ int main() {
             ++num_cases;
           }
   for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
-    for (int variant = 0; variant < 4; ++variant)
-      if (!masks_agree(variant & 1, columns, variant & 2, random)) {
+    for (int variant = 0; variant < 8; ++variant)
+      if (!masks_agree(variant & 1, columns, variant & 4 ? 3 : 16, variant & 2, random)) {
         std::printf("differ: masks of %ld columns, variant %d\n", static_cast<long>(columns), variant);
         return 1;
       }

@@ -14,6 +14,10 @@ struct ResidualTile; // src/residual/tile.h
 // masks[u - begin], bit i: whether item i of unit u may reach the threshold.
 using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
 
+// The same of two queries over the same whole blocks of codes: a and b differ in nothing but tables and thresholds.
+using BoundPairFunction = void (*)(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                   std::uint64_t* masks_b);
+
 struct Kernel {
   const char* name;            // what POEEM_KERNEL says
   const char* description;
@@ -21,6 +25,7 @@ struct Kernel {
   bool (*supported)();         // whether this machine can run it
   BoundFunction bound_bytes;   // 8-bit codes; null: every item is scored in float
   BoundFunction bound_nibbles; // 4-bit codes; null: likewise
+  BoundPairFunction bound_byte_pair;  // null: two queries at once would be no faster
   const NearestTile* nearest;
   const ResidualTile* residual;
 };

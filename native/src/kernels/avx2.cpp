@@ -1,6 +1,8 @@
 // The scan with AVX2: 16 byte shuffles of 16 bounds each, and a tree of blends by the upper four bits of a code.
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "bounds.h"
 #include "kernels.h"
 
@@ -24,8 +26,9 @@ struct Sums {
 
 unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& task) {
   const __m256 bound =
-      _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)),
-                                  _mm256_set1_ps(task.scale)), _mm256_set1_ps(task.offset));
+      _mm256_sub_ps(_mm256_set1_ps(task.offset),
+                    _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)),
+                                  _mm256_set1_ps(task.scale)));
   const __m256 norm = _mm256_loadu_ps(norms);
   const __m256 wanted = _mm256_add_ps(_mm256_mul_ps(norm, _mm256_set1_ps(task.factor)),
                                       _mm256_set1_ps(task.shift));
@@ -38,9 +41,9 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
 [[gnu::always_inline]] inline unsigned mask_of(const Sums& sums, const BoundTask& task, const float* norms) {
   const __m256i even = sums.even();
   if (norms == nullptr) {
-    const __m256i threshold = _mm256_set1_epi16(static_cast<short>(task.threshold));
-    const __m256i evens = _mm256_cmpeq_epi16(_mm256_max_epu16(even, threshold), even);
-    const __m256i odds = _mm256_cmpeq_epi16(_mm256_max_epu16(sums.odd, threshold), sums.odd);
+    const __m256i limit = _mm256_set1_epi16(static_cast<short>(task.limit));
+    const __m256i evens = _mm256_cmpeq_epi16(_mm256_min_epu16(even, limit), even);
+    const __m256i odds = _mm256_cmpeq_epi16(_mm256_min_epu16(sums.odd, limit), sums.odd);
     return static_cast<unsigned>(
         _mm256_movemask_epi8(_mm256_blendv_epi8(evens, odds, _mm256_set1_epi16(-256))));
   }
@@ -55,7 +58,7 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
 struct ByteColumn {
   static constexpr std::int64_t kTableBytes = 256;
   // Two registers of codes: each table of 16 is loaded once for both.
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     constexpr int kRegisters = 2;
     __m256i code[kRegisters], low[kRegisters];
     for (int r = 0; r < kRegisters; ++r) {
@@ -64,7 +67,7 @@ struct ByteColumn {
     }
     __m256i found[kRegisters];
     tree<7>(code, low, table, found);
-    for (int r = 0; r < kRegisters; ++r) sums[r].add(found[r]);
+    for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_adds_epu8(bytes[r], found[r]);
   }
 
   // found = what the codes whose bits above kBit are those of the table's place stand for.
@@ -87,31 +90,59 @@ struct ByteColumn {
 
 struct NibbleColumn {
   static constexpr std::int64_t kTableBytes = 32;
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     const __m256i first = broadcast(table), second = broadcast(table + 16);
     const __m256i nibble = _mm256_set1_epi8(15);
     for (int r = 0; r < 2; ++r) {
       const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
-      sums[r].add(_mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
-      sums[r].add(_mm256_shuffle_epi8(
-          second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
+      bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
+      bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
     }
   }
 };
 
+// bytes: sums over columns [begin, end) of the two halves of a unit.
+template <class Column>
+[[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, const std::uint8_t* table,
+                                               std::int64_t begin, std::int64_t end, __m256i* bytes) {
+  bytes[0] = bytes[1] = _mm256_setzero_si256();
+  for (std::int64_t c = begin; c < end; ++c)
+    Column::add(codes + c * kColumnBytes, table + c * Column::kTableBytes, bytes);
+}
+
+std::uint64_t both_halves(unsigned first, unsigned second) {
+  return first | (static_cast<std::uint64_t>(second) << 32);
+}
+
+template <class Column, bool kOneGroup>
+std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
+  const std::uint8_t* codes = unit_codes(task, unit);
+  __m256i bytes[2];
+  if (kOneGroup) {
+    sum_columns<Column>(codes, task.table, 0, task.num_columns, bytes);
+    const __m256i limit = _mm256_set1_epi8(static_cast<char>(std::min<int>(task.limit, 255)));
+    unsigned masks[2];
+    for (int r = 0; r < 2; ++r)
+      masks[r] = static_cast<unsigned>(_mm256_movemask_epi8(
+          _mm256_cmpeq_epi8(_mm256_min_epu8(bytes[r], limit), bytes[r])));
+    return both_halves(masks[0], masks[1]);
+  }
+  Sums sums[2];
+  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
+    sum_columns<Column>(codes, task.table, c, std::min(c + task.group_columns, task.num_columns), bytes);
+    for (int r = 0; r < 2; ++r) sums[r].add(bytes[r]);
+  }
+  const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
+  return both_halves(mask_of(sums[0], task, norms),
+                     mask_of(sums[1], task, norms == nullptr ? nullptr : norms + 32));
+}
+
 template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
-  for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
-    const std::uint8_t* codes = unit_codes(task, unit);
-    const std::uint8_t* table = task.table;
-    Sums sums[2];
-    for (std::int64_t c = 0; c < task.num_columns;
-         ++c, codes += kColumnBytes, table += Column::kTableBytes)
-      Column::add(codes, table, sums);
-    const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
-    const std::uint64_t first = mask_of(sums[0], task, norms);
-    const std::uint64_t second = mask_of(sums[1], task, norms == nullptr ? nullptr : norms + 32);
-    *masks++ = first | (second << 32);
+  if (one_group(task)) {
+    for (std::int64_t unit = task.begin; unit < task.end; ++unit) *masks++ = bound_unit<Column, true>(task, unit);
+  } else {
+    for (std::int64_t unit = task.begin; unit < task.end; ++unit) *masks++ = bound_unit<Column, false>(task, unit);
   }
 }
 

@@ -10,11 +10,10 @@ struct WordColumn {
   explicit WordColumn(const std::uint8_t* table)
       : t0(_mm512_loadu_si512(table)), t1(_mm512_loadu_si512(table + 64)),
         t2(_mm512_loadu_si512(table + 128)), t3(_mm512_loadu_si512(table + 192)) {}
-  void add(__m512i codes, Sums& sums) const {
+  __m512i add(__m512i codes, __m512i bytes) const {
     const __m512i odd = look_up(_mm512_srli_epi16(codes, 8));
     const __m512i even = look_up(_mm512_and_si512(codes, _mm512_set1_epi16(255)));
-    sums.odd = _mm512_add_epi16(sums.odd, odd);
-    sums.both = _mm512_add_epi16(sums.both, _mm512_add_epi16(even, _mm512_slli_epi16(odd, 8)));
+    return _mm512_adds_epu8(bytes, _mm512_or_si512(even, _mm512_slli_epi16(odd, 8)));
   }
   // codes: 0..255 in 16-bit lanes; so is what comes back.
   __m512i look_up(__m512i codes) const {

@@ -1,15 +1,17 @@
-// What both AVX-512 scans share: from sums to masks. Everything is static: each file compiles its own copy with its flags.
+// What both AVX-512 scans share: from codes to masks. Everything is static: each file compiles its own copy with its flags.
 #pragma once
 
 #include <immintrin.h>
+
+#include <algorithm>
 
 #include "bounds.h"
 
 namespace poeem {
 namespace {
 
-// Sums of 64 items. Every look-up adds a register of bytes to `both` as 16-bit lanes, even + 256 * odd, and its odd
-// bytes to `odd`: modulo 2^16 the even sums are what remains of `both`, and that costs three operations instead of four.
+// Sums of 64 items over the groups so far. A group's bytes are added to `both` as 16-bit lanes, even + 256 * odd, and
+// its odd bytes to `odd`: modulo 2^16 the even sums are what remains of `both`.
 struct Sums {
   __m512i both = _mm512_setzero_si512();
   __m512i odd = _mm512_setzero_si512();
@@ -21,8 +23,8 @@ struct Sums {
 };
 
 __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& task) {
-  const __m512 bound = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)),
-                                       _mm512_set1_ps(task.scale), _mm512_set1_ps(task.offset));
+  const __m512 bound = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)),
+                                        _mm512_set1_ps(task.scale), _mm512_set1_ps(task.offset));
   const __m512 norm = _mm512_loadu_ps(norms);
   const __m512 wanted =
       _mm512_fmadd_ps(norm, _mm512_set1_ps(task.factor), _mm512_set1_ps(task.shift));
@@ -34,9 +36,9 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
 [[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t unit) {
   const __m512i even = sums.even();
   if (task.norms == nullptr) {
-    const __m512i threshold = _mm512_set1_epi16(static_cast<short>(task.threshold));
-    const std::uint64_t evens = _mm512_cmpge_epu16_mask(even, threshold);
-    const std::uint64_t odds = _mm512_cmpge_epu16_mask(sums.odd, threshold);
+    const __m512i limit = _mm512_set1_epi16(static_cast<short>(task.limit));
+    const std::uint64_t evens = _mm512_cmple_epu16_mask(even, limit);
+    const std::uint64_t odds = _mm512_cmple_epu16_mask(sums.odd, limit);
     if ((evens | odds) == 0) return 0;
     return spread_bits(evens) | (spread_bits(odds) << 1);
   }
@@ -53,30 +55,57 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
   return a | (b << 16) | (c << 32) | (d << 48);
 }
 
-// kUnits units of a block at a time share the registers that hold a column's table.
-// Column: built from a table of kTableBytes; add(codes, sums) looks 64 codes up.
+// Sums of the bytes of columns [begin, end) for kUnits units, whose look-ups share the registers that hold a table.
+// Column: built from a table of kTableBytes; add(codes, bytes) looks 64 codes up and adds what it finds, saturating.
 template <class Column, int kUnits>
+[[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, const std::uint8_t* table,
+                                               std::int64_t begin, std::int64_t end, __m512i* bytes) {
+  for (int u = 0; u < kUnits; ++u) bytes[u] = _mm512_setzero_si512();
+  codes += begin * kColumnBytes, table += begin * Column::kTableBytes;
+  for (; begin < end; ++begin, codes += kColumnBytes, table += Column::kTableBytes) {
+    const Column column(table);
+    for (int u = 0; u < kUnits; ++u)
+      bytes[u] = column.add(_mm512_loadu_si512(codes + 64 * u), bytes[u]);
+  }
+}
+
+template <class Column, int kUnits, bool kOneGroup>
 void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) {
   const std::uint8_t* codes = unit_codes(task, unit);
-  const std::uint8_t* table = task.table;
+  __m512i bytes[kUnits];
+  if (kOneGroup) {
+    sum_columns<Column, kUnits>(codes, task.table, 0, task.num_columns, bytes);
+    const __m512i limit = _mm512_set1_epi8(static_cast<char>(std::min<int>(task.limit, 255)));
+    for (int u = 0; u < kUnits; ++u) masks[u] = _mm512_cmple_epu8_mask(bytes[u], limit);
+    return;
+  }
   Sums sums[kUnits];
-  for (std::int64_t c = 0; c < task.num_columns;
-       ++c, codes += kColumnBytes, table += Column::kTableBytes) {
-    const Column column(table);
-    for (int u = 0; u < kUnits; ++u) column.add(_mm512_loadu_si512(codes + 64 * u), sums[u]);
+  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
+    sum_columns<Column, kUnits>(codes, task.table, c,
+                                std::min(c + task.group_columns, task.num_columns), bytes);
+    for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
   }
   for (int u = 0; u < kUnits; ++u) masks[u] = mask_of(sums[u], task, unit + u);
 }
 
-template <class Column>
-void bound_all(const BoundTask& task, std::uint64_t* masks) {
+template <class Column, bool kOneGroup>
+void bound_units(const BoundTask& task, std::uint64_t* masks) {
   for (std::int64_t unit = task.begin; unit < task.end;) {
     if (unit % kUnitsOfBlock == 0 && unit + kUnitsOfBlock <= task.end) {
-      bound_some<Column, kUnitsOfBlock>(task, unit, masks);
+      bound_some<Column, kUnitsOfBlock, kOneGroup>(task, unit, masks);
       unit += kUnitsOfBlock, masks += kUnitsOfBlock;
     } else {
-      bound_some<Column, 1>(task, unit++, masks++);
+      bound_some<Column, 1, kOneGroup>(task, unit++, masks++);
     }
+  }
+}
+
+template <class Column>
+void bound_all(const BoundTask& task, std::uint64_t* masks) {
+  if (one_group(task)) {
+    bound_units<Column, true>(task, masks);
+  } else {
+    bound_units<Column, false>(task, masks);
   }
 }
 
@@ -85,11 +114,12 @@ struct NibbleColumn {
   static constexpr std::int64_t kTableBytes = 32;
   explicit NibbleColumn(const std::uint8_t* table)
       : low(broadcast(table)), high(broadcast(table + 16)) {}
-  void add(__m512i codes, Sums& sums) const {
+  __m512i add(__m512i codes, __m512i bytes) const {
     const __m512i nibble = _mm512_set1_epi8(15);
-    sums.add(_mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble)));
-    sums.add(_mm512_shuffle_epi8(
-        high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble)));
+    const __m512i first = _mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble));
+    const __m512i second =
+        _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+    return _mm512_adds_epu8(_mm512_adds_epu8(bytes, first), second);
   }
   static __m512i broadcast(const std::uint8_t* bytes) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));

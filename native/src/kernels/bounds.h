@@ -1,5 +1,9 @@
-// The fast scan: 8-bit upper bounds of what codewords add to a score, summed in 16 bits, compared with a threshold. What
-// it lets through is scored in float (row_scan.cpp), so it need only never lose anything.
+// The fast scan: 8-bit shortfalls, lower bounds of how far a codeword's entry lies below its subspace's best, in steps. Their
+// sum bounds from below how far an item falls short of the best score there could be; an item whose sum is within a
+// limit passes, and is scored in float (row_scan.cpp). So a scan need only never lose anything.
+//
+// Sums saturate at 255 over each `group_columns` columns, which makes them an addition of bytes (and bounds them still),
+// and are added up over the groups in 16 bits.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +17,19 @@ struct BoundTask {
   const std::uint8_t* codes;   // [num_blocks, num_columns, 256]
   std::int64_t begin, end;     // units of 64 items, four to a block
   std::int64_t num_columns;
+  std::int64_t group_columns;  // >= 1
   const std::uint8_t* table;   // 8-bit codes: [num_columns, 256]; 4-bit: [2 * num_columns, 16]
-  std::uint16_t threshold;     // without norms: an item passes if its sum is >= this
+  std::uint16_t limit;         // without norms: an item passes if its sum is <= this
 
-  // With norms: it passes if scale * sum + offset >= factor * norm + shift, or if its norm is 0.
+  // With norms: it passes if offset - scale * sum >= factor * norm + shift, or if its norm is 0.
   const float* norms;          // [end * 64] or null
   float scale, offset, factor, shift;
 };
+
+// Whether sums can stay in bytes up to the end.
+static inline bool one_group(const BoundTask& task) {
+  return task.num_columns <= task.group_columns && task.norms == nullptr;
+}
 
 constexpr std::int64_t kUnitsOfBlock = 4;
 constexpr std::int64_t kColumnBytes = 256;

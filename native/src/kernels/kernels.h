@@ -22,6 +22,8 @@ void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
+void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                 std::uint64_t* masks_b);
 #elif defined(__aarch64__)
 extern const NearestTile kNearestNeon;
 extern const ResidualTile kResidualNeon;

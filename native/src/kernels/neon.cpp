@@ -1,6 +1,8 @@
 // The scan with NEON: a table of 256 bounds is four look-ups of 64 entries; one out of range leaves what was found before.
 #include <arm_neon.h>
 
+#include <algorithm>
+
 #include "bounds.h"
 #include "kernels.h"
 
@@ -24,7 +26,7 @@ struct Sums {
 uint32x4_t passes_with_norms(uint16x4_t sums, const float* norms, const BoundTask& task) {
   const float32x4_t sum = vcvtq_f32_u32(vmovl_u16(sums));
   const float32x4_t norm = vld1q_f32(norms);
-  const float32x4_t bound = vaddq_f32(vmulq_n_f32(sum, task.scale), vdupq_n_f32(task.offset));
+  const float32x4_t bound = vsubq_f32(vdupq_n_f32(task.offset), vmulq_n_f32(sum, task.scale));
   const float32x4_t wanted = vaddq_f32(vmulq_n_f32(norm, task.factor), vdupq_n_f32(task.shift));
   return vorrq_u32(vcgeq_f32(bound, wanted), vceqzq_f32(norm));
 }
@@ -38,8 +40,8 @@ uint16x8_t passes_with_norms(uint16x8_t sums, const float* norms, const BoundTas
 uint8x16_t passes(const Sums& sums, const float* norms, const BoundTask& task) {
   const uint16x8_t even = sums.even();
   if (norms == nullptr) {
-    const uint16x8_t threshold = vdupq_n_u16(task.threshold);
-    return vreinterpretq_u8_u16(vsliq_n_u16(vcgeq_u16(even, threshold), vcgeq_u16(sums.odd, threshold), 8));
+    const uint16x8_t limit = vdupq_n_u16(task.limit);
+    return vreinterpretq_u8_u16(vsliq_n_u16(vcleq_u16(even, limit), vcleq_u16(sums.odd, limit), 8));
   }
   const uint16x8_t first = passes_with_norms(vzip1q_u16(even, sums.odd), norms, task);
   const uint16x8_t second = passes_with_norms(vzip2q_u16(even, sums.odd), norms + 8, task);
@@ -57,7 +59,7 @@ std::uint64_t bits_of(const uint8x16_t* bytes) {
 
 struct ByteColumn {
   static constexpr std::int64_t kTableBytes = 256;
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
     uint8x16_t code[kRegisters], found[kRegisters];
     for (int r = 0; r < kRegisters; ++r) {
       code[r] = vld1q_u8(codes + 16 * r);
@@ -71,37 +73,55 @@ struct ByteColumn {
         code[r] = vsubq_u8(code[r], vdupq_n_u8(64));
       }
     }
-    for (int r = 0; r < kRegisters; ++r) sums[r].add(found[r]);
+    for (int r = 0; r < kRegisters; ++r) bytes[r] = vqaddq_u8(bytes[r], found[r]);
   }
 };
 
 struct NibbleColumn {
   static constexpr std::int64_t kTableBytes = 32;
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, Sums* sums) {
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
     const uint8x16_t first = vld1q_u8(table), second = vld1q_u8(table + 16);
     for (int r = 0; r < kRegisters; ++r) {
       const uint8x16_t code = vld1q_u8(codes + 16 * r);
-      sums[r].add(vqtbl1q_u8(first, vandq_u8(code, vdupq_n_u8(15))));
-      sums[r].add(vqtbl1q_u8(second, vshrq_n_u8(code, 4)));
+      bytes[r] = vqaddq_u8(bytes[r], vqtbl1q_u8(first, vandq_u8(code, vdupq_n_u8(15))));
+      bytes[r] = vqaddq_u8(bytes[r], vqtbl1q_u8(second, vshrq_n_u8(code, 4)));
     }
   }
 };
 
+// bytes: sums over columns [begin, end) of a unit.
+template <class Column>
+void sum_columns(const std::uint8_t* codes, const std::uint8_t* table, std::int64_t begin, std::int64_t end,
+                 uint8x16_t* bytes) {
+  for (int r = 0; r < kRegisters; ++r) bytes[r] = vdupq_n_u8(0);
+  for (std::int64_t c = begin; c < end; ++c)
+    Column::add(codes + c * kColumnBytes, table + c * Column::kTableBytes, bytes);
+}
+
+template <class Column>
+std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
+  const std::uint8_t* codes = unit_codes(task, unit);
+  uint8x16_t bytes[kRegisters], found[kRegisters];
+  if (one_group(task)) {
+    sum_columns<Column>(codes, task.table, 0, task.num_columns, bytes);
+    const uint8x16_t limit = vdupq_n_u8(static_cast<std::uint8_t>(std::min<int>(task.limit, 255)));
+    for (int r = 0; r < kRegisters; ++r) found[r] = vcleq_u8(bytes[r], limit);
+    return bits_of(found);
+  }
+  Sums sums[kRegisters];
+  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
+    sum_columns<Column>(codes, task.table, c, std::min(c + task.group_columns, task.num_columns), bytes);
+    for (int r = 0; r < kRegisters; ++r) sums[r].add(bytes[r]);
+  }
+  const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
+  for (int r = 0; r < kRegisters; ++r)
+    found[r] = passes(sums[r], norms == nullptr ? nullptr : norms + 16 * r, task);
+  return bits_of(found);
+}
+
 template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
-  for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
-    const std::uint8_t* codes = unit_codes(task, unit);
-    const std::uint8_t* table = task.table;
-    Sums sums[kRegisters];
-    for (std::int64_t c = 0; c < task.num_columns;
-         ++c, codes += kColumnBytes, table += Column::kTableBytes)
-      Column::add(codes, table, sums);
-    const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
-    uint8x16_t found[kRegisters];
-    for (int r = 0; r < kRegisters; ++r)
-      found[r] = passes(sums[r], norms == nullptr ? nullptr : norms + 16 * r, task);
-    *masks++ = bits_of(found);
-  }
+  for (std::int64_t unit = task.begin; unit < task.end; ++unit) *masks++ = bound_unit<Column>(task, unit);
 }
 
 }  // namespace
