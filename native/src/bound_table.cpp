@@ -20,38 +20,6 @@ constexpr std::int64_t kGroupColumns = 16;
 // Of items that pass, no group's share of the gap is much above this many times an equal one.
 constexpr double kUneven = 1.5;
 
-struct Extent {
-  float low, high;
-  bool finite;
-};
-
-// Lanes of their own, so that a compiler can keep them in a register.
-Extent extent_of(const float* row, std::int64_t width) {
-  constexpr int kLanes = 16;
-  float lows[kLanes], highs[kLanes], sums[kLanes];
-  for (int i = 0; i < kLanes; ++i) lows[i] = highs[i] = row[0], sums[i] = 0.0F;
-  std::int64_t k = 0;
-  for (; k + kLanes <= width; k += kLanes) {
-    for (int i = 0; i < kLanes; ++i) {
-      lows[i] = row[k + i] < lows[i] ? row[k + i] : lows[i];
-      highs[i] = row[k + i] > highs[i] ? row[k + i] : highs[i];
-      sums[i] += row[k + i] * 0.0F;  // stays 0 unless one is NaN or infinite
-    }
-  }
-  for (; k < width; ++k) {
-    lows[0] = std::min(lows[0], row[k]);
-    highs[0] = std::max(highs[0], row[k]);
-    sums[0] += row[k] * 0.0F;
-  }
-  Extent extent = {lows[0], highs[0], true};
-  for (int i = 0; i < kLanes; ++i) {
-    extent.low = std::min(extent.low, lows[i]);
-    extent.high = std::max(extent.high, highs[i]);
-    extent.finite = extent.finite && sums[i] == 0.0F;
-  }
-  return extent;
-}
-
 }  // namespace
 
 bool BoundTable::measure(const IndexView& index, const float* table, float max_abs_bias, float threshold) {
@@ -62,7 +30,7 @@ bool BoundTable::measure(const IndexView& index, const float* table, float max_a
   size_ = static_cast<double>(max_abs_bias);
   highest_ = 0.0;
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
-    const auto [low, high, finite] = extent_of(table + m * stride, width);
+    const auto [low, high, finite] = arithmetic_.extent(table + m * stride, width);
     if (!finite) return false;
     size_ += static_cast<double>(std::max(std::abs(low), std::abs(high)));
     highest_ += static_cast<double>(high);
@@ -95,11 +63,7 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
     const float* row = table + m * stride;
     const float high = highs_[static_cast<std::size_t>(m)];
-    std::uint8_t* out = shortfalls_ + m * stride;
-    for (std::int64_t k = 0; k < width; ++k) {
-      const float x = (high - row[k]) * inverse;
-      out[k] = static_cast<std::uint8_t>(static_cast<int>(x < 255.0F ? x : 255.0F));
-    }
+    arithmetic_.shortfalls(row, width, high, inverse, shortfalls_ + m * stride);
   }
   // Rounding: of each float addition, half a unit in the last place of at most `size`; of each shortfall above, far less
   // than a thousandth of a step; of the threshold and of a kernel's own float arithmetic, a few units of `size`.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "arithmetic/arithmetic.h"
 #include "kernels/bounds.h"
 #include "poeem/index_view.h"
 
@@ -11,6 +12,8 @@ namespace poeem {
 
 class BoundTable {
  public:
+  explicit BoundTable(const Arithmetic& arithmetic) : arithmetic_(arithmetic) {}
+
   // Look at a table, [num_subspaces, table_stride(index)]. No list's bias is, in size, above max_abs_bias. `threshold`: a
   // score already known to be among the k best, finite. Returns false where these numbers are too near overflow for
   // bounds to hold: score in float then.
@@ -25,6 +28,7 @@ class BoundTable {
   bool aim(const IndexView& index, float bias, float threshold, BoundTask& task) const;
 
  private:
+  const Arithmetic& arithmetic_;
   std::vector<std::uint8_t> room_;
   std::uint8_t* shortfalls_ = nullptr;  // inside room_: [num_columns, 256] or [2 * num_columns, 16]
   std::vector<float> highs_;            // [num_subspaces], the best entry

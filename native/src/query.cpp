@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "scoring.h"
 
@@ -22,7 +21,7 @@ struct MinusSquare {
   static float step(float sum, float a, float b) { return sum - (a - b) * (a - b); }
 };
 
-// out[r] = sequential sum over j of the step of vector[j] and matrix[r, j], from 0.
+// Where nobody transposed the matrix: out[r] = sequential sum over j of the step of vector[j] and matrix[r, j], from 0.
 template <class Term>
 void reduce_rows(const float* matrix, std::int64_t num_rows, std::int64_t width,
                  const float* vector, float* out) {
@@ -41,37 +40,13 @@ void reduce_rows(const float* matrix, std::int64_t num_rows, std::int64_t width,
   }
 }
 
-// The same sums where the matrix is also there with its rows side by side, [width, num_rows]: each row's own additions
-// run in the same order, many rows at a time.
-template <class Term>
-void reduce_columns(const float* matrix_t, std::int64_t num_rows, std::int64_t width,
-                    const float* vector, float* __restrict out) {
-  std::fill(out, out + num_rows, 0.0F);
-  std::int64_t j = 0;
-  for (; j + 4 <= width; j += 4, matrix_t += 4 * num_rows) {
-    const float* a = matrix_t;
-    const float* b = a + num_rows;
-    const float* c = b + num_rows;
-    const float* d = c + num_rows;
-    for (std::int64_t r = 0; r < num_rows; ++r) {
-      float sum = Term::step(out[r], vector[j], a[r]);
-      sum = Term::step(sum, vector[j + 1], b[r]);
-      sum = Term::step(sum, vector[j + 2], c[r]);
-      out[r] = Term::step(sum, vector[j + 3], d[r]);
-    }
-  }
-  for (; j < width; ++j, matrix_t += num_rows)
-    for (std::int64_t r = 0; r < num_rows; ++r) out[r] = Term::step(out[r], vector[j], matrix_t[r]);
-}
-
-template <class Term>
-void reduce(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
-            const float* vector, float* out) {
-  if (matrix_t != nullptr) {
-    reduce_columns<Term>(matrix_t, num_rows, width, vector, out);
-  } else {
-    reduce_rows<Term>(matrix, num_rows, width, vector, out);
-  }
+// Rises as scores fall, and among equal scores (0 and -0 are equal) with the number of the list.
+std::uint64_t probe_key(float score, std::size_t list) {
+  score += 0.0F;  // -0 becomes 0
+  std::uint32_t bits;
+  std::memcpy(&bits, &score, sizeof bits);
+  bits = (bits >> 31) != 0 ? bits : bits ^ 0x7FFFFFFFU;
+  return (static_cast<std::uint64_t>(bits) << 32) | list;
 }
 
 void normalize(const float* query, std::int64_t dim, float* out) {
@@ -83,8 +58,8 @@ void normalize(const float* query, std::int64_t dim, float* out) {
 
 }  // namespace
 
-QueryPlan::QueryPlan(const IndexView& index)
-    : index_(index),
+QueryPlan::QueryPlan(const IndexView& index, const Arithmetic& arithmetic)
+    : index_(index), arithmetic_(arithmetic),
       normalized_(static_cast<std::size_t>(index.metric == Metric::kCosine ? index.dim : 0)),
       rotated_(static_cast<std::size_t>(index.dim)),
       table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index)),
@@ -105,12 +80,21 @@ void QueryPlan::prepare(const float* query, std::int64_t num_probes) {
   }
 }
 
+// matrix: [num_rows, width]; matrix_t: the same transposed, or null.
+void QueryPlan::products(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
+                         const float* vector, float* out) const {
+  if (matrix_t != nullptr) {
+    arithmetic_.products(matrix_t, num_rows, width, vector, out);
+  } else {
+    reduce_rows<Product>(matrix, num_rows, width, vector, out);
+  }
+}
+
 void QueryPlan::rotate(const float* query) {
   if (index_.rotation == nullptr) {
     std::copy(query, query + index_.dim, rotated_.begin());
   } else {
-    reduce<Product>(index_.rotation, index_.rotation_t, index_.dim, index_.dim, query,
-                    rotated_.data());
+    products(index_.rotation, index_.rotation_t, index_.dim, index_.dim, query, rotated_.data());
   }
 }
 
@@ -124,10 +108,14 @@ void QueryPlan::build_table() {
     const float* part = rotated_.data() + m * index_.sub_dim;
     float* row = table_.data() + m * stride;
     if (l2 && index_.num_lists == 0) {
-      reduce<MinusSquare>(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
+      if (words_t != nullptr) {
+        arithmetic_.minus_squares(words_t, index_.num_codewords, index_.sub_dim, part, row);
+      } else {
+        reduce_rows<MinusSquare>(words, index_.num_codewords, index_.sub_dim, part, row);
+      }
       continue;
     }
-    reduce<Product>(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
+    products(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
     if (l2) {
       for (std::int64_t k = 0; k < index_.num_codewords; ++k) row[k] *= 2.0F;
     }
@@ -135,8 +123,8 @@ void QueryPlan::build_table() {
 }
 
 void QueryPlan::compute_biases() {
-  reduce<Product>(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim,
-                  rotated_.data(), biases_.data());
+  products(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim, rotated_.data(),
+           biases_.data());
   if (index_.metric != Metric::kL2) return;
   float square = 0.0F;
   for (float value : rotated_) square += value * value;
@@ -144,8 +132,6 @@ void QueryPlan::compute_biases() {
 }
 
 void QueryPlan::choose_lists(std::int64_t num_probes) {
-  probes_.resize(biases_.size());
-  std::iota(probes_.begin(), probes_.end(), std::int64_t{0});
   for (std::size_t l = 0; l < biases_.size(); ++l) {
     float score = biases_[l];
     if (index_.metric == Metric::kL2) score -= index_.list_norms[l];
@@ -154,14 +140,29 @@ void QueryPlan::choose_lists(std::int64_t num_probes) {
     // NaN (after an overflow) has no place in an order; such a list comes last.
     probe_scores_[l] = std::isnan(score) ? -std::numeric_limits<float>::infinity() : score;
   }
-  const auto before = [this](std::int64_t a, std::int64_t b) {
-    const float score_a = probe_scores_[static_cast<std::size_t>(a)];
-    const float score_b = probe_scores_[static_cast<std::size_t>(b)];
-    return score_a > score_b || (score_a == score_b && a < b);
-  };
-  const auto middle = probes_.begin() + num_probes;
-  std::partial_sort(probes_.begin(), middle, probes_.end(), before);
-  probes_.erase(middle, probes_.end());
+  const float least = least_probed(num_probes);
+  keys_.clear();
+  for (std::size_t l = 0; l < probe_scores_.size(); ++l)
+    if (probe_scores_[l] >= least) keys_.push_back(probe_key(probe_scores_[l], l));
+  const auto middle = keys_.begin() + num_probes;
+  if (middle != keys_.end()) std::nth_element(keys_.begin(), middle, keys_.end());
+  std::sort(keys_.begin(), middle);
+  probes_.resize(static_cast<std::size_t>(num_probes));
+  for (std::size_t i = 0; i < probes_.size(); ++i) probes_[i] = static_cast<std::int64_t>(keys_[i] & 0xFFFFFFFF);
+}
+
+// A score that at least num_probes lists reach, and where it can be found quickly, few more.
+float QueryPlan::least_probed(std::int64_t num_probes) const {
+  constexpr int kMaxHalvings = 16;
+  const auto num_lists = static_cast<std::int64_t>(probe_scores_.size());
+  auto [low, high, finite] = arithmetic_.extent(probe_scores_.data(), num_lists);
+  for (int i = 0; finite && num_probes < num_lists && i < kMaxHalvings; ++i) {
+    const float middle = low + (high - low) / 2;
+    const std::int64_t count = arithmetic_.count_at_least(probe_scores_.data(), num_lists, middle);
+    (count >= num_probes ? low : high) = middle;
+    if (count >= num_probes && count <= num_probes + num_probes / 8 + 4) break;
+  }
+  return low;
 }
 
 }  // namespace poeem

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "arithmetic/arithmetic.h"
 #include "poeem/index_view.h"
 
 namespace poeem {
@@ -11,7 +12,7 @@ namespace poeem {
 // Working memory of one thread, reused from query to query.
 class QueryPlan {
  public:
-  explicit QueryPlan(const IndexView& index);
+  QueryPlan(const IndexView& index, const Arithmetic& arithmetic);
 
   // query: [dim]. num_probes: 1 to num_lists (ignored without lists).
   void prepare(const float* query, std::int64_t num_probes);
@@ -21,17 +22,22 @@ class QueryPlan {
   const std::vector<std::int64_t>& probes() const { return probes_; }     // best list first
 
  private:
+  void products(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
+                const float* vector, float* out) const;
   void rotate(const float* query);
   void build_table();
   void compute_biases();
   void choose_lists(std::int64_t num_probes);
+  float least_probed(std::int64_t num_probes) const;
 
   const IndexView& index_;
+  const Arithmetic& arithmetic_;
   std::vector<float> normalized_;      // [dim], cosine only
   std::vector<float> rotated_;         // [dim]
   std::vector<float> table_;           // [num_subspaces, table_stride]
   std::vector<float> biases_;          // [num_lists]
   std::vector<float> probe_scores_;    // [num_lists]
+  std::vector<std::uint64_t> keys_;    // lists that may be probed, in the order of probing once sorted
   std::vector<std::int64_t> probes_;
 };
 

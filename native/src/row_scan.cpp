@@ -38,7 +38,8 @@ RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capa
     : index_(index), items_(&index), wanted_(nullptr),
       bound_two_(index.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
       bound_(sparse ? nullptr : bound_function(index, kernel)),
-      capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)), plan_(index) {}
+      capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
+      plan_(index, *kernel.arithmetic), bounds_(*kernel.arithmetic), best_(*kernel.arithmetic) {}
 
 std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
   const std::uint64_t mask = range_mask(unit, begin, end);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "arithmetic/arithmetic.h"
+
 namespace poeem {
 namespace {
 
@@ -12,12 +14,6 @@ constexpr int kMaxHalvings = 24;
 struct Better {
   bool operator()(const Candidate& a, const Candidate& b) const { return better(a, b); }
 };
-
-std::size_t count_at_least(const std::vector<float>& scores, float least) {
-  std::int32_t count = 0;  // as wide as a float: one register holds as many of both
-  for (float score : scores) count += score >= least ? 1 : 0;
-  return static_cast<std::size_t>(count);
-}
 
 }  // namespace
 
@@ -34,12 +30,12 @@ void TopK::reset(std::int64_t capacity) {
 // Halve the interval that the k-th best score is in until about k candidates are left above its lower end.
 void TopK::tighten() {
   if (scores_.size() < capacity_) return;
-  const auto [least, most] = std::minmax_element(scores_.begin(), scores_.end());
-  float low = *least, high = *most;  // at least k reach `low`
+  const auto size = static_cast<std::int64_t>(scores_.size());
+  auto [low, high, finite] = arithmetic_.extent(scores_.data(), size);  // at least k reach `low`
   for (int i = 0; i < kMaxHalvings; ++i) {
     const float middle = low + (high - low) / 2;
     if (!(middle > low && middle < high)) break;  // also where the middle overflows
-    const std::size_t count = count_at_least(scores_, middle);
+    const auto count = static_cast<std::size_t>(arithmetic_.count_at_least(scores_.data(), size, middle));
     (count >= capacity_ ? low : high) = middle;
     if (count >= capacity_ && count <= enough_) break;
   }

@@ -7,6 +7,7 @@
 
 namespace poeem {
 
+struct Arithmetic;   // src/arithmetic/arithmetic.h
 struct BoundTask;    // src/kernels/bounds.h
 struct NearestTile;  // src/nearest/tile.h
 struct ResidualTile; // src/residual/tile.h
@@ -28,6 +29,7 @@ struct Kernel {
   BoundPairFunction bound_byte_pair;  // null: two queries at once would be no faster
   const NearestTile* nearest;
   const ResidualTile* residual;
+  const Arithmetic* arithmetic;
 };
 
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.

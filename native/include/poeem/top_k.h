@@ -6,6 +6,8 @@
 
 namespace poeem {
 
+struct Arithmetic;  // src/arithmetic/arithmetic.h
+
 struct Candidate {
   float score;
   std::int64_t id;
@@ -21,6 +23,8 @@ inline bool better(const Candidate& a, const Candidate& b) {
 // That costs a few operations a candidate, however large k is.
 class TopK {
  public:
+  explicit TopK(const Arithmetic& arithmetic) : arithmetic_(arithmetic) {}
+
   // Forget everything and keep the `capacity` (>= 1) best from now on; memory is kept.
   void reset(std::int64_t capacity);
 
@@ -53,6 +57,7 @@ class TopK {
   void drop_below(float threshold);
   void keep_exactly();
 
+  const Arithmetic& arithmetic_;
   std::size_t capacity_ = 0;
   std::size_t enough_ = 0;  // so many may be left after dropping
   std::size_t worth_ = 0;

@@ -1,8 +1,6 @@
 // The scan with AVX2: 16 byte shuffles of 16 bounds each, and a tree of blends by the upper four bits of a code.
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "bounds.h"
 #include "kernels.h"
 
@@ -120,7 +118,7 @@ std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
   __m256i bytes[2];
   if (kOneGroup) {
     sum_columns<Column>(codes, task.table, 0, task.num_columns, bytes);
-    const __m256i limit = _mm256_set1_epi8(static_cast<char>(std::min<int>(task.limit, 255)));
+    const __m256i limit = _mm256_set1_epi8(byte_limit(task));
     unsigned masks[2];
     for (int r = 0; r < 2; ++r)
       masks[r] = static_cast<unsigned>(_mm256_movemask_epi8(
@@ -129,7 +127,7 @@ std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
   }
   Sums sums[2];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column>(codes, task.table, c, std::min(c + task.group_columns, task.num_columns), bytes);
+    sum_columns<Column>(codes, task.table, c, smaller_of(c + task.group_columns, task.num_columns), bytes);
     for (int r = 0; r < 2; ++r) sums[r].add(bytes[r]);
   }
   const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;

@@ -3,8 +3,6 @@
 
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "bounds.h"
 
 namespace poeem {
@@ -75,28 +73,31 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
   __m512i bytes[kUnits];
   if (kOneGroup) {
     sum_columns<Column, kUnits>(codes, task.table, 0, task.num_columns, bytes);
-    const __m512i limit = _mm512_set1_epi8(static_cast<char>(std::min<int>(task.limit, 255)));
+    const __m512i limit = _mm512_set1_epi8(byte_limit(task));
     for (int u = 0; u < kUnits; ++u) masks[u] = _mm512_cmple_epu8_mask(bytes[u], limit);
     return;
   }
   Sums sums[kUnits];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
     sum_columns<Column, kUnits>(codes, task.table, c,
-                                std::min(c + task.group_columns, task.num_columns), bytes);
+                                smaller_of(c + task.group_columns, task.num_columns), bytes);
     for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
   }
   for (int u = 0; u < kUnits; ++u) masks[u] = mask_of(sums[u], task, unit + u);
 }
 
+// Lists begin and end within blocks.
 template <class Column, bool kOneGroup>
 void bound_units(const BoundTask& task, std::uint64_t* masks) {
   for (std::int64_t unit = task.begin; unit < task.end;) {
-    if (unit % kUnitsOfBlock == 0 && unit + kUnitsOfBlock <= task.end) {
-      bound_some<Column, kUnitsOfBlock, kOneGroup>(task, unit, masks);
-      unit += kUnitsOfBlock, masks += kUnitsOfBlock;
-    } else {
-      bound_some<Column, 1, kOneGroup>(task, unit++, masks++);
+    const std::int64_t count = smaller_of(kUnitsOfBlock - unit % kUnitsOfBlock, task.end - unit);
+    switch (count) {
+      case 4: bound_some<Column, 4, kOneGroup>(task, unit, masks); break;
+      case 3: bound_some<Column, 3, kOneGroup>(task, unit, masks); break;
+      case 2: bound_some<Column, 2, kOneGroup>(task, unit, masks); break;
+      default: bound_some<Column, 1, kOneGroup>(task, unit, masks); break;
     }
+    unit += count, masks += count;
   }
 }
 

@@ -45,8 +45,8 @@ void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit,
   __m512i bytes[8];
   if (one_group(a)) {
     sum_pair(codes, a.table, b.table, a.num_columns, bytes);
-    const __m512i limit_a = _mm512_set1_epi8(static_cast<char>(std::min<int>(a.limit, 255)));
-    const __m512i limit_b = _mm512_set1_epi8(static_cast<char>(std::min<int>(b.limit, 255)));
+    const __m512i limit_a = _mm512_set1_epi8(byte_limit(a));
+    const __m512i limit_b = _mm512_set1_epi8(byte_limit(b));
     for (int u = 0; u < 4; ++u) {
       masks_a[u] = _mm512_cmple_epu8_mask(bytes[u], limit_a);
       masks_b[u] = _mm512_cmple_epu8_mask(bytes[4 + u], limit_b);
@@ -56,7 +56,7 @@ void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit,
   Sums sums[8];
   for (std::int64_t c = 0; c < a.num_columns; c += a.group_columns) {
     sum_pair(codes + c * kColumnBytes, a.table + c * 256, b.table + c * 256,
-             std::min(a.group_columns, a.num_columns - c), bytes);
+             smaller_of(a.group_columns, a.num_columns - c), bytes);
     for (int u = 0; u < 8; ++u) sums[u].add(bytes[u]);
   }
   for (int u = 0; u < 4; ++u) {

@@ -31,6 +31,14 @@ static inline bool one_group(const BoundTask& task) {
   return task.num_columns <= task.group_columns && task.norms == nullptr;
 }
 
+// Not std::min: nothing of the standard library may be compiled with a kernel's flags and linked into another file.
+static inline std::int64_t smaller_of(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+// A limit of 16 bits as one of bytes.
+static inline char byte_limit(const BoundTask& task) {
+  return static_cast<char>(smaller_of(task.limit, 255));
+}
+
 constexpr std::int64_t kUnitsOfBlock = 4;
 constexpr std::int64_t kColumnBytes = 256;
 

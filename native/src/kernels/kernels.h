@@ -1,6 +1,7 @@
 // The kernels that exist, each in the file of its instruction set. They share nothing but plain pointers.
 #pragma once
 
+#include "../arithmetic/arithmetic.h"
 #include "../nearest/tile.h"
 #include "../residual/tile.h"
 #include "bounds.h"

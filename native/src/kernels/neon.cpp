@@ -1,8 +1,6 @@
 // The scan with NEON: a table of 256 bounds is four look-ups of 64 entries; one out of range leaves what was found before.
 #include <arm_neon.h>
 
-#include <algorithm>
-
 #include "bounds.h"
 #include "kernels.h"
 
@@ -104,13 +102,13 @@ std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
   uint8x16_t bytes[kRegisters], found[kRegisters];
   if (one_group(task)) {
     sum_columns<Column>(codes, task.table, 0, task.num_columns, bytes);
-    const uint8x16_t limit = vdupq_n_u8(static_cast<std::uint8_t>(std::min<int>(task.limit, 255)));
+    const uint8x16_t limit = vdupq_n_u8(static_cast<std::uint8_t>(byte_limit(task)));
     for (int r = 0; r < kRegisters; ++r) found[r] = vcleq_u8(bytes[r], limit);
     return bits_of(found);
   }
   Sums sums[kRegisters];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column>(codes, task.table, c, std::min(c + task.group_columns, task.num_columns), bytes);
+    sum_columns<Column>(codes, task.table, c, smaller_of(c + task.group_columns, task.num_columns), bytes);
     for (int r = 0; r < kRegisters; ++r) sums[r].add(bytes[r]);
   }
   const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;

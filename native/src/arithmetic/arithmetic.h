@@ -1,0 +1,36 @@
+// Loops over floats that surround a scan, compiled once per instruction set: the same operations in the same order, on as
+// many numbers at a time as registers hold.
+#pragma once
+
+#include <cstdint>
+
+namespace poeem {
+
+// The extent of some numbers; `finite`: none of them is NaN or infinite.
+struct Extent {
+  float low, high;
+  bool finite;
+};
+
+struct Arithmetic {
+  // out[r] = sequential sum over j, from 0, of vector[j] * matrix[j, r]. matrix: [width, num_rows], out: [num_rows].
+  void (*products)(const float* matrix, std::int64_t num_rows, std::int64_t width, const float* vector,
+                   float* out);
+  // The same of -(vector[j] - matrix[j, r])^2.
+  void (*minus_squares)(const float* matrix, std::int64_t num_rows, std::int64_t width, const float* vector,
+                        float* out);
+  // values: [count], count >= 1.
+  Extent (*extent)(const float* values, std::int64_t count);
+  // out[i] = (high - values[i]) * inverse, rounded down, at most 255. high is not below any of them.
+  void (*shortfalls)(const float* values, std::int64_t count, float high, float inverse, std::uint8_t* out);
+  // How many of them are >= least; count < 2^31.
+  std::int64_t (*count_at_least)(const float* values, std::int64_t count, float least);
+};
+
+extern const Arithmetic kArithmeticScalar;
+#if defined(__x86_64__)
+extern const Arithmetic kArithmeticAvx2;
+extern const Arithmetic kArithmeticAvx512;
+#endif
+
+}  // namespace poeem

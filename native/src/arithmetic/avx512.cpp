@@ -1,0 +1,7 @@
+#include "loops.h"
+
+namespace poeem {
+
+const Arithmetic kArithmeticAvx512 = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls, count_at_least};
+
+}  // namespace poeem

@@ -1,0 +1,85 @@
+// What every file here compiles with its own flags. Nothing in it may be linked into another: no inline functions of the
+// standard library, everything in an unnamed namespace.
+#pragma once
+
+#include "arithmetic.h"
+
+namespace poeem {
+namespace {
+
+struct Product {
+  static float step(float sum, float a, float b) { return sum + a * b; }
+};
+
+struct MinusSquare {
+  static float step(float sum, float a, float b) { return sum - (a - b) * (a - b); }
+};
+
+// kRows rows of the matrix at a time, each sum's own additions in their order.
+template <class Term, int kRows, bool kFirst>
+void reduce_some(const float* matrix, std::int64_t num_rows, const float* vector, float* __restrict out) {
+  for (std::int64_t r = 0; r < num_rows; ++r) {
+    float sum = kFirst ? 0.0F : out[r];
+    for (int j = 0; j < kRows; ++j) sum = Term::step(sum, vector[j], matrix[j * num_rows + r]);
+    out[r] = sum;
+  }
+}
+
+template <class Term>
+void reduce(const float* matrix, std::int64_t num_rows, std::int64_t width, const float* vector, float* out) {
+  constexpr int kRows = 8;
+  std::int64_t j = 0;
+  if (width >= kRows) {
+    reduce_some<Term, kRows, true>(matrix, num_rows, vector, out);
+    j = kRows;
+  } else {
+    for (std::int64_t r = 0; r < num_rows; ++r) out[r] = 0.0F;
+  }
+  for (; j + kRows <= width; j += kRows)
+    reduce_some<Term, kRows, false>(matrix + j * num_rows, num_rows, vector + j, out);
+  for (; j + 2 <= width; j += 2)
+    reduce_some<Term, 2, false>(matrix + j * num_rows, num_rows, vector + j, out);
+  for (; j < width; ++j) reduce_some<Term, 1, false>(matrix + j * num_rows, num_rows, vector + j, out);
+}
+
+Extent extent(const float* values, std::int64_t count) {
+  constexpr int kLanes = 32;  // of their own, so that a compiler can keep them in registers
+  float lows[kLanes], highs[kLanes], zeros[kLanes];
+  for (int i = 0; i < kLanes; ++i) lows[i] = highs[i] = values[0], zeros[i] = 0.0F;
+  std::int64_t k = 0;
+  for (; k + kLanes <= count; k += kLanes)
+    for (int i = 0; i < kLanes; ++i) {
+      const float value = values[k + i];
+      lows[i] = value < lows[i] ? value : lows[i];
+      highs[i] = value > highs[i] ? value : highs[i];
+      zeros[i] += value * 0.0F;  // stays 0 unless one is NaN or infinite
+    }
+  for (; k < count; ++k) {
+    lows[0] = values[k] < lows[0] ? values[k] : lows[0];
+    highs[0] = values[k] > highs[0] ? values[k] : highs[0];
+    zeros[0] += values[k] * 0.0F;
+  }
+  Extent all = {lows[0], highs[0], true};
+  for (int i = 0; i < kLanes; ++i) {
+    all.low = lows[i] < all.low ? lows[i] : all.low;
+    all.high = highs[i] > all.high ? highs[i] : all.high;
+    all.finite = all.finite && zeros[i] == 0.0F;
+  }
+  return all;
+}
+
+void shortfalls(const float* values, std::int64_t count, float high, float inverse, std::uint8_t* out) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float x = (high - values[i]) * inverse;
+    out[i] = static_cast<std::uint8_t>(static_cast<int>(x < 255.0F ? x : 255.0F));
+  }
+}
+
+std::int64_t count_at_least(const float* values, std::int64_t count, float least) {
+  std::int32_t found = 0;  // as wide as a float: one register holds as many of both
+  for (std::int64_t i = 0; i < count; ++i) found += values[i] >= least ? 1 : 0;
+  return found;
+}
+
+}  // namespace
+}  // namespace poeem
