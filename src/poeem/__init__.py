@@ -1,6 +1,6 @@
 """Train a retrieval model and its search index as one; search it without torch.
 
-Names that need torch load it on first use, so that a search host never does.
+Names that need torch or faiss load them on first use, so that a search host never does.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ from poeem.errors import (
     TrainingInterrupted,
     TruncatedIndexError,
     UnparsableRowsError,
+    UnsupportedIndexError,
 )
 from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
+    from poeem.interchange.faiss_export import export_faiss, to_faiss
+    from poeem.interchange.faiss_import import import_faiss
     from poeem.quantize.givens import GivensDescent
     from poeem.quantize.health import CodeHealth
     from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
@@ -49,7 +52,10 @@ _ON_FIRST_USE = {
     "IndexLayer": "poeem.quantize.layer",
     "IndexOutput": "poeem.quantize.layer",
     "Phase": "poeem.quantize.layer",
+    "export_faiss": "poeem.interchange.faiss_export",
+    "import_faiss": "poeem.interchange.faiss_import",
     "in_batch_softmax": "poeem.training.losses",
+    "to_faiss": "poeem.interchange.faiss_export",
 }
 
 __all__ = [
@@ -84,15 +90,19 @@ __all__ = [
     "TrainingInterrupted",
     "TruncatedIndexError",
     "UnparsableRowsError",
+    "UnsupportedIndexError",
     "__version__",
     "build_index",
     "build_index_from_codes",
+    "export_faiss",
+    "import_faiss",
     "in_batch_softmax",
+    "to_faiss",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch when it is first asked for.
+    """Load what a search host does without when it is first asked for.
 
     Raises:
         MissingDependencyError: torch is not installed.

@@ -16,7 +16,8 @@
     │   ├── TruncatedIndexError                 it ends too early
     │   ├── CorruptIndexError                   a checksum or an invariant does not hold
     │   ├── IndexVersionError                   written by a newer version
-    │   └── LineageError                        made by another model than the one at hand
+    │   ├── LineageError                        made by another model than the one at hand
+    │   └── UnsupportedIndexError               of a kind that the other program, or this one, lacks
     ├── SaveError (also an OSError)             writing failed; what was there before is whole
     ├── CheckpointError                         a checkpoint cannot be read or does not fit
     ├── MissingDependencyError (also ImportError)  an optional package is not installed
@@ -112,6 +113,10 @@ class IndexVersionError(IndexFileError):
 
 class LineageError(IndexFileError):
     """The index was made by another model than the one at hand."""
+
+
+class UnsupportedIndexError(IndexFileError):
+    """An index of a kind that the other program, or this one, has no counterpart of."""
 
 
 class SaveError(PoeemError, OSError):

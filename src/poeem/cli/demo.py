@@ -48,7 +48,7 @@ def demo(
     """
     from poeem.cli.demo_job import Demo, check_data, demo_config, take_folder
     from poeem.evaluation.comparison import save_json, save_picture
-    from poeem.evaluation.faiss_rival import require_faiss
+    from poeem.interchange.faiss_module import require_faiss
     from poeem.training.display import Bar
     from poeem.training.folder import RunFolder
     from poeem.training.prepared import prepare

@@ -1,4 +1,4 @@
-"""Indexes that Faiss builds afterwards, from finished float vectors. The only file with faiss."""
+"""Indexes that Faiss builds afterwards, from finished float vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from poeem.errors import ConfigError, MissingDependencyError, install_hint
+from poeem.errors import ConfigError
+from poeem.interchange.faiss_module import require_faiss
 from poeem.types import FloatArray, SearchResult
 
 RIVALS = {
@@ -106,16 +107,3 @@ def _allow_few_vectors(faiss: ModuleType, index: Any) -> Any:
     quantizer = index.pq if hasattr(index, "pq") else index.rq
     quantizer.cp.min_points_per_centroid = 1
     return kept_alive
-
-
-def require_faiss() -> ModuleType:
-    """Return faiss. Raises MissingDependencyError: it is not installed."""
-    try:
-        import faiss
-    except ModuleNotFoundError as error:
-        if error.name != "faiss":
-            raise
-        message = f"the comparison needs faiss; {install_hint('faiss')}"
-        raise MissingDependencyError(message) from error
-    module: ModuleType = faiss
-    return module

@@ -273,6 +273,11 @@ class Index:
         return self._contents.codebooks
 
     @property
+    def norms(self) -> FloatArray | None:
+        """float32 [num_items], storage order: |T(x)| (cosine), |T(x)|^2 (l2, lists); or None."""
+        return self._contents.norms
+
+    @property
     def calibration(self) -> Calibration | None:
         """Recall by lists visited; None where it was not measured."""
         return self._contents.calibration
