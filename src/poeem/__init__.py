@@ -37,8 +37,11 @@ from poeem.index import Index, build_index, build_index_from_codes
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
+    from poeem.interchange.authors import import_authors_index
     from poeem.interchange.faiss_export import export_faiss, to_faiss
     from poeem.interchange.faiss_import import import_faiss
+    from poeem.interchange.npz import export_npz, import_npz
+    from poeem.interchange.parquet import export_parquet, import_parquet
     from poeem.quantize.givens import GivensDescent
     from poeem.quantize.health import CodeHealth
     from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
@@ -53,7 +56,12 @@ _ON_FIRST_USE = {
     "IndexOutput": "poeem.quantize.layer",
     "Phase": "poeem.quantize.layer",
     "export_faiss": "poeem.interchange.faiss_export",
+    "export_npz": "poeem.interchange.npz",
+    "export_parquet": "poeem.interchange.parquet",
+    "import_authors_index": "poeem.interchange.authors",
     "import_faiss": "poeem.interchange.faiss_import",
+    "import_npz": "poeem.interchange.npz",
+    "import_parquet": "poeem.interchange.parquet",
     "in_batch_softmax": "poeem.training.losses",
     "to_faiss": "poeem.interchange.faiss_export",
 }
@@ -95,7 +103,12 @@ __all__ = [
     "build_index",
     "build_index_from_codes",
     "export_faiss",
+    "export_npz",
+    "export_parquet",
+    "import_authors_index",
     "import_faiss",
+    "import_npz",
+    "import_parquet",
     "in_batch_softmax",
     "to_faiss",
 ]

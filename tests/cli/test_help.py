@@ -10,7 +10,8 @@ import pytest
 from poeem.config import Config
 from tests.cli.conftest import Call
 
-VERBS = ("train", "build", "search", "evaluate", "inspect", "demo")
+VERBS = ("train", "build", "search", "evaluate", "inspect", "export", "import", "demo")
+MODULES = {"import": "import_"}  # the word is taken in Python
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -28,7 +29,8 @@ def test_names_and_examples_are_whole_at_any_width(verb, width, monkeypatch):
     text = Call(verb, "--help").out
     assert "…" not in text
     options, examples = text.split("Example:")
-    wanted = importlib.import_module(f"poeem.cli.{verb}").EXAMPLES.strip().splitlines()
+    wanted = importlib.import_module(f"poeem.cli.{MODULES.get(verb, verb)}").EXAMPLES
+    wanted = wanted.strip().splitlines()
     assert [line.strip() for line in examples.strip().splitlines()] == wanted
     assert max(map(len, options.splitlines())) <= width
     named = {word for line in options.splitlines() for word in line.split() if word[:2] == "--"}
