@@ -33,7 +33,7 @@ from poeem.errors import (
     UnsupportedIndexError,
 )
 from poeem.errors import install_hint as _install_hint
-from poeem.index import Index, build_index, build_index_from_codes
+from poeem.index import Index, build_index, build_index_from_codes, refresh_index
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from poeem.quantize.health import CodeHealth
     from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
     from poeem.training.losses import in_batch_softmax
+    from poeem.training.refresh import refresh
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _ON_FIRST_USE = {
     "import_npz": "poeem.interchange.npz",
     "import_parquet": "poeem.interchange.parquet",
     "in_batch_softmax": "poeem.training.losses",
+    "refresh": "poeem.training.refresh",
     "to_faiss": "poeem.interchange.faiss_export",
 }
 
@@ -110,6 +112,8 @@ __all__ = [
     "import_npz",
     "import_parquet",
     "in_batch_softmax",
+    "refresh",
+    "refresh_index",
     "to_faiss",
 ]
 

@@ -11,7 +11,8 @@ from tests.cli.conftest import SMALL, Call, subprocess_call
 
 def test_train_leaves_a_run_and_an_index(run):
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.toml", "checkpoint.safetensors", "ids.npz", "items.poeem"}
+    files = {"config.toml", "checkpoint.safetensors", "ids.npz", "items.poeem"}
+    assert names == files | {"items.poeem.vectors"}
     assert len(poeem.Index.open(run / "items.poeem")) == 40
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import poeem
-from poeem.cli import build, demo, evaluate, export, import_, inspect, search, train
+from poeem.cli import build, demo, evaluate, export, import_, inspect, refresh, search, train
 from poeem.cli.exits import describe_exits, reported
 from poeem.cli.help import Verb
 
@@ -48,4 +48,5 @@ _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
 _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
 _add("import", import_.import_index, import_.EXAMPLES)
+_add("refresh", refresh.refresh, refresh.EXAMPLES)
 _add("demo", demo.demo, demo.EXAMPLES)

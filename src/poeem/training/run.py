@@ -18,6 +18,7 @@ from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
 from poeem.index.own_ids import OWN_IDS_LINEAGE
+from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
 from poeem.models.text import TextTower
 from poeem.models.towers import Users
 from poeem.quantize.health import ScalarWriter
@@ -261,6 +262,13 @@ class TrainedRun:
         vectors: FloatArray = queries.cpu().numpy()
         return vectors
 
+    def lineage(self) -> dict[str, Any]:
+        """Return what an index of this model says of where it comes from."""
+        lineage: dict[str, Any] = {"model": self.fingerprint, "step": self.state.step}
+        if not self.catalogue.has_index_ids():
+            lineage |= OWN_IDS_LINEAGE  # the ids are numbers
+        return lineage
+
     def require_lineage(self, index: Index) -> None:
         """Check that an index was built from this model.
 
@@ -282,7 +290,7 @@ def build_run(
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
-    """Build the index of a run and save it.
+    """Build the index of a run and save it, and checksums of its vectors beside it for a refresh.
 
     Args:
         folder: of a run trained past its warm start.
@@ -298,20 +306,20 @@ def build_run(
     layer = run.state.layer
     if layer is None:
         raise InputError(f"{folder}: a float twin, which has no index layer to build from")
-    lineage: dict[str, Any] = {"model": run.fingerprint, "step": run.state.step}
-    if not run.catalogue.has_index_ids():
-        lineage |= OWN_IDS_LINEAGE  # the ids are numbers
+    ids, vectors = run.catalogue.index_ids(), run.state.model.all_items()
     index = build_index(
         layer,
-        run.catalogue.index_ids(),
-        run.state.model.all_items(),
+        ids,
+        vectors,
         metric=settings.metric,
         titles=run.catalogue.index_titles(),
-        lineage=lineage,
+        lineage=run.lineage(),
         batch_size=settings.batch_size,
         progress=progress,
     )
-    index.save(out or run.files.index)
+    path = out or run.files.index
+    index.save(path)
+    save_checksums(path, index, in_storage_order(index, ids, vector_checksums(vectors)))
     return index
 
 
