@@ -65,7 +65,7 @@ def build_index(
         raise ShapeError(f"vectors: got shape {array.shape}, wanted [n, {parts.dim}] with n > 0")
     if ids is not None:
         ids = check_ids(ids, len(array))  # before the long work
-    codes, lists = encode_in_batches(layer, array, parts.dim, batch_size, progress)
+    codes, lists = _encode(layer, array, parts.dim, batch_size, progress)
     index = _assemble(parts, codes, lists, ids, metric, titles, lineage)
     return _calibrated(index, sample_queries)
 
@@ -107,14 +107,14 @@ def _calibrated(index: Index, sample_queries: Any) -> Index:
     return index if sample_queries is None else index.calibrated(sample_queries)
 
 
-def encode_in_batches(
+def _encode(
     layer: TrainedQuantizer,
     vectors: Array,
     dim: int,
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Array, Array | None]:
-    """Encode vectors [n, dim]; return codes [n, num_subspaces] and lists [n] or None."""
+    """Encode in batches; return codes [n, num_subspaces] and lists [n] or None."""
     all_codes: list[Array] = []
     all_lists: list[Array] = []
     for start in range(0, len(vectors), batch_size):

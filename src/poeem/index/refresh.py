@@ -17,7 +17,7 @@ from poeem.config import BuildConfig
 from poeem.errors import ShapeError
 from poeem.files import atomic_write
 from poeem.index.arguments import check_ids
-from poeem.index.builder import build_index_from_codes, encode_in_batches
+from poeem.index.builder import build_index, build_index_from_codes
 from poeem.index.index import Index
 from poeem.types import Array, FloatArray, IntArray, Metric, QuantizerParts, TrainedQuantizer
 
@@ -223,17 +223,20 @@ def _codes_of(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Array, Array | None]:
     """Return codes and lists of all vectors: of the changed encoded, of the others taken over."""
-    dim = vectors.shape[1]
+
+    def encode(wanted: Array) -> tuple[Array, Array | None]:
+        made = build_index(layer, None, wanted, batch_size=batch_size, progress=progress)
+        rows = np.argsort(made.ids)  # an index stands by list, ids are rows
+        return made.codes[rows], None if made.lists is None else made.lists[rows]
+
     if len(changed) == len(vectors):
-        return encode_in_batches(layer, vectors, dim, batch_size, progress)
+        return encode(vectors)
     codes = index.codes[before]
     lists = None if index.lists is None else index.lists[before]
     if len(changed):
-        codes[changed], fresh_lists = encode_in_batches(
-            layer, vectors[changed], dim, batch_size, progress
-        )
+        codes[changed], changed_lists = encode(vectors[changed])
         if lists is not None:
-            lists[changed] = fresh_lists
+            lists[changed] = changed_lists
     return codes, lists
 
 
