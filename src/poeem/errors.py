@@ -14,7 +14,19 @@
     ├── IndexFileError                          an index file cannot be used
     │   ├── NotAnIndexError                     it is something else
     │   ├── TruncatedIndexError                 it ends too early
-    │   ├── CorruptIndexError                   a checksum or an invariant does not hold
+    │   ├── CorruptIndexError                   a checksum or a rule of FORMAT.md does not hold
+    │   │   ├── HeaderError                     the header is not what it must be
+    │   │   ├── LayoutError                     tensors overlap, leave a hole, or overflow
+    │   │   ├── TensorError                     one is missing, unknown, or of another shape or type
+    │   │   ├── ChecksumError                   bytes are not those that were written
+    │   │   ├── StoredFloatsError               codebooks, centroids or rotation: NaN or infinity
+    │   │   ├── RotationError                   a rotation that is not orthonormal
+    │   │   ├── OffsetsError                    offsets of lists or titles lead astray
+    │   │   ├── CodesError                      codes beyond the codebook
+    │   │   ├── StoredIdsError                  ids out of order, twice, or -1
+    │   │   ├── NormsError                      norms of other items
+    │   │   └── TitlesError                     titles that are not UTF-8
+    │   ├── ChangedIndexError                   it changed while it was read
     │   ├── IndexVersionError                   written by a newer version
     │   ├── LineageError                        made by another model than the one at hand
     │   └── UnsupportedIndexError               of a kind that the other program, or this one, lacks
@@ -105,6 +117,54 @@ class TruncatedIndexError(IndexFileError):
 
 class CorruptIndexError(IndexFileError):
     """A checksum or an invariant of the file does not hold."""
+
+
+class HeaderError(CorruptIndexError):
+    """The header is too long, not the JSON it must be, or says what cannot be."""
+
+
+class LayoutError(CorruptIndexError):
+    """Tensors overlap, leave a hole, are misaligned, or have sizes that do not fit their bytes."""
+
+
+class TensorError(CorruptIndexError):
+    """A tensor is missing, unknown, or of another shape or type than the counts ask for."""
+
+
+class ChecksumError(CorruptIndexError):
+    """Bytes of the file are not those that were written."""
+
+
+class StoredFloatsError(CorruptIndexError):
+    """Codebooks, centroids or the rotation hold NaN or infinity."""
+
+
+class RotationError(CorruptIndexError):
+    """The rotation is not orthonormal."""
+
+
+class OffsetsError(CorruptIndexError):
+    """Offsets of lists or titles fall, or do not end where they must."""
+
+
+class CodesError(CorruptIndexError):
+    """Codes are beyond the codebook, or not 0 beyond the last item."""
+
+
+class StoredIdsError(CorruptIndexError):
+    """Ids do not rise within a list, are there twice, or say "no item"."""
+
+
+class NormsError(CorruptIndexError):
+    """Norms are not those of the items."""
+
+
+class TitlesError(CorruptIndexError):
+    """Titles are not UTF-8."""
+
+
+class ChangedIndexError(IndexFileError):
+    """The file changed while it was read."""
 
 
 class IndexVersionError(IndexFileError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,18 @@ from safetensors import numpy as safetensors_numpy
 from safetensors import safe_open
 
 from poeem.errors import (
+    CodesError,
     CorruptIndexError,
     IndexFileError,
     IndexVersionError,
     NotAnIndexError,
     SaveError,
+    TitlesError,
     TruncatedIndexError,
 )
 from poeem.index import Index, build_index_from_codes
-from poeem.index.header import CRC_END, CRC_START, MAX_HEADER_BYTES, PREFIX
+from poeem.index.header import MAX_HEADER_BYTES, PREFIX
+from tests.hostile.craft import Change, craft, entry, metadata, tensor, write_raw
 from tests.index.helpers import Shape, random_index, random_queries
 
 FULL = Shape("cosine", 40, 3, 10, 2, 4, True, "uint32", titles=True)
@@ -95,11 +96,11 @@ def test_safetensors_reads_the_file(shape, tmp_path):
     tensors = safetensors_numpy.load_file(path)
     np.testing.assert_array_equal(tensors["codebooks"], index.codebooks)
     with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata()
-    assert metadata["format"] == "poeem-index"
-    assert metadata["metric"] == shape.metric
-    for name, tensor in tensors.items():
-        assert metadata[f"crc32.{name}"] == f"{zlib.crc32(tensor.tobytes()):08x}"
+        said = file.metadata()
+    assert said["format"] == "poeem-index"
+    assert said["metric"] == shape.metric
+    for name, array in tensors.items():
+        assert said[f"crc32.{name}"] == f"{zlib.crc32(array.tobytes()):08x}"
 
 
 # Damage of any kind.
@@ -171,54 +172,6 @@ def test_a_missing_file_a_folder_and_a_pipe(tmp_path):
 
 
 # Crafted files, whose checksums are right.
-
-EMPTY_TENSOR = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
-
-Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
-
-
-def craft(path: Path, change: Change, *, checksums: bool = True) -> None:
-    """Rewrite a file with a changed header or data and right checksums."""
-    data = path.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    table = json.loads(data[8:end])
-    places = {name: entry["data_offsets"] for name, entry in table.items() if name[0] != "_"}
-    types = {"F32": "<f4", "I64": "<i8", "U32": "<u4", "U16": "<u2", "U8": "<u1"}
-    tensors = {
-        name: np.frombuffer(data[end + a : end + b], types[table[name]["dtype"]])
-        .reshape(table[name]["shape"])
-        .copy()
-        for name, (a, b) in places.items()
-    }
-    change(table, tensors)
-    if checksums:
-        for name, tensor in tensors.items():
-            table["__metadata__"][f"crc32.{name}"] = f"{zlib.crc32(tensor.tobytes()):08x}"
-    body = b"".join(tensors[name].tobytes() for name in places)
-    write_raw(path, json.dumps(table, separators=(",", ":")).encode(), body)
-
-
-def write_raw(path: Path, text: bytes, body: bytes) -> None:
-    text += b" " * (-(8 + len(text)) % 64)
-    header = bytearray(len(text).to_bytes(8, "little") + text)
-    header[CRC_START:CRC_END] = b"00000000"
-    header[CRC_START:CRC_END] = b"%08x" % zlib.crc32(header)
-    path.write_bytes(bytes(header) + body)
-
-
-def metadata(**values: str) -> Change:
-    return lambda table, tensors: table["__metadata__"].update(values)
-
-
-def entry(name: str, **values: Any) -> Change:
-    return lambda table, tensors: table[name].update(values)
-
-
-def tensor(name: str, place: Any, value: Any) -> Change:
-    def change(table: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        tensors[name][place] = value
-
-    return change
 
 
 def refused(change: Change, match: str, error: type[IndexFileError], folder: Path) -> None:
@@ -317,11 +270,13 @@ def test_an_id_that_says_no_item(tmp_path):
         Index.open(path)
 
 
-def test_codes_of_16_bits_are_checked_even_unverified(tmp_path):
+def test_an_item_of_a_code_that_nobody_checked_is_not_found(tmp_path):
     _, path = saved(Shape(num_codewords=300), tmp_path)
     craft(path, tensor("codes", (0, 1, 4), 300))
-    with pytest.raises(CorruptIndexError, match="codes"):
-        Index.open(path, verify=False)
+    with pytest.raises(CodesError):
+        Index.open(path)
+    index = Index.open(path, verify="none")
+    assert 4 not in index.search(random_queries(3, index.dim), 50).ids
 
 
 def test_unverified_opening_skips_the_checksums_of_tensors_only(tmp_path):
@@ -342,9 +297,12 @@ def test_a_tensor_without_a_checksum(tmp_path):
 def test_titles_that_are_not_utf8(tmp_path):
     _, path = saved(FULL, tmp_path)
     craft(path, tensor("title_bytes", slice(None), 0xFF))
-    index = Index.open(path)
-    with pytest.raises(CorruptIndexError, match="UTF-8"):
-        index.titles(index.ids)
+    with pytest.raises(TitlesError, match="UTF-8"):
+        Index.open(path)
+    for verify in ("lazy", "none"):
+        index = Index.open(path, verify=verify)
+        with pytest.raises(CorruptIndexError, match="UTF-8"):
+            index.titles(index.ids)
 
 
 @pytest.mark.parametrize(

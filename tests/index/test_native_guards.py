@@ -9,7 +9,7 @@ import pytest
 
 from poeem import _native
 from poeem.errors import ConfigError, CorruptIndexError, ShapeError
-from poeem.index.index import native_arrays
+from poeem.index.engine import native_arrays
 from tests.index.helpers import Shape, random_index, random_queries
 
 LISTS = random_index(Shape("l2", num_items=300, num_lists=3, rotation=True, ids="uint32"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from poeem import _native
 from poeem.index import Index, active_kernel, available_kernels, build_index_from_codes, reference
-from poeem.index.index import native_arrays
+from poeem.index.engine import native_arrays
 from poeem.types import SearchResult
 from tests.index.helpers import Shape, random_index, random_queries
 

@@ -18,8 +18,9 @@ from poeem.errors import DtypeError, IdError, InputError, NonFiniteError, ShapeE
 from poeem.index.arguments import Parts, check_codes, check_ids, check_lists, check_parts
 from poeem.index.codes import code_bits_for, pack
 from poeem.index.contents import IndexContents, Titles, metric_uses_norms
+from poeem.index.engine import native_arrays
 from poeem.index.format import tensors_of
-from poeem.index.index import Index, native_arrays
+from poeem.index.index import Index
 from poeem.types import Array, FloatArray, IntArray, Metric, TrainedQuantizer
 
 MAX_LINEAGE_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from poeem.errors import ConfigError, CorruptIndexError
+from poeem.errors import ConfigError, HeaderError
 from poeem.types import IntArray
 
 
@@ -84,18 +84,18 @@ def from_values(values: Mapping[str, Any], num_lists: int) -> Calibration:
     """Check what was in a file.
 
     Raises:
-        CorruptIndexError: a rule of FORMAT.md does not hold.
+        HeaderError: a rule of FORMAT.md does not hold.
     """
     if set(values) != {"k", "num_queries", "recalls"} or num_lists < 1:
-        raise CorruptIndexError("calibration: not k, num_queries and recalls of an index of lists")
+        raise HeaderError("calibration: not k, num_queries and recalls of an index of lists")
     k, num_queries, recalls = values["k"], values["num_queries"], values["recalls"]
     if any(type(count) is not int or not 1 <= count < 2**31 for count in (k, num_queries)):
-        raise CorruptIndexError("calibration: k and num_queries are not from 1 to 2^31 - 1")
+        raise HeaderError("calibration: k and num_queries are not from 1 to 2^31 - 1")
     steps = probe_steps(num_lists)
     if not isinstance(recalls, list) or len(recalls) != len(steps):
-        raise CorruptIndexError(f"calibration: wanted {len(steps)} recalls")
+        raise HeaderError(f"calibration: wanted {len(steps)} recalls")
     if any(type(recall) not in (int, float) or not 0 <= recall <= 1 for recall in recalls):
-        raise CorruptIndexError("calibration: a recall is not from 0 to 1")
+        raise HeaderError("calibration: a recall is not from 0 to 1")
     if recalls != sorted(recalls) or recalls[-1] != 1:
-        raise CorruptIndexError("calibration: recalls fall, or do not end with 1")
+        raise HeaderError("calibration: recalls fall, or do not end with 1")
     return Calibration(k, num_queries, steps, tuple(float(recall) for recall in recalls))

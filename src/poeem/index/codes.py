@@ -46,7 +46,7 @@ def pack(codes: Array, code_bits: int) -> Array:
     """
     num_items, num_subspaces = codes.shape
     shape = packed_shape(num_items, num_subspaces, code_bits)
-    packed = _aligned_zeros(shape, packed_dtype(code_bits))
+    packed = aligned_zeros(shape, packed_dtype(code_bits))
     for start in range(0, num_items, CHUNK):
         rows = _pack_rows(codes[start : start + CHUNK], code_bits)
         whole = len(rows) // BLOCK_ITEMS * BLOCK_ITEMS
@@ -68,7 +68,8 @@ def _pack_rows(codes: Array, code_bits: int) -> Array:
     return low
 
 
-def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return zeros that start at a multiple of CODES_ALIGNMENT."""
     num_bytes = math.prod(shape) * dtype.itemsize
     room = np.zeros(num_bytes + CODES_ALIGNMENT, dtype=np.uint8)
     start = -room.ctypes.data % CODES_ALIGNMENT

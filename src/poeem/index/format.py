@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from poeem.errors import CorruptIndexError, IndexFileError, NotAnIndexError
+from poeem.errors import ChangedIndexError, IndexFileError, NotAnIndexError
 from poeem.files import atomic_write
 from poeem.index.calibration import to_text
-from poeem.index.contents import IndexContents, Titles
+from poeem.index.codes import aligned_zeros
+from poeem.index.contents import IndexContents
 from poeem.index.header import (
-    DTYPES,
     FORMAT_NAME,
     FORMAT_VERSION,
-    Header,
     crc_text,
     encode_header,
     normalisation_of,
-    parse_header,
 )
-from poeem.index.validate import validate
+from poeem.index.validate import LazyContents, Verify, validate
 from poeem.types import Array
+
+_MAX_MESSAGE = 500
 
 
 def tensors_of(contents: IndexContents) -> dict[str, Array]:
@@ -86,74 +88,78 @@ def write_index(contents: IndexContents, path: Path) -> None:
             file.write(tensor.data)
 
 
-def read_index(path: Path, *, verify: bool) -> IndexContents:
-    """Map an index file; nothing in it is used before it has been checked.
+def read_index(path: Path, *, verify: Verify, in_memory: bool = False) -> IndexContents:
+    """Map or read an index file; nothing in it is used before it has been checked.
 
     Args:
-        path: the file.
-        verify: compare the checksum of every tensor and look at every item. Without it only the
-            header, the small tensors and what memory safety rests on are checked.
+        path: the file, or a link to it.
+        verify: when the tensors are checked.
+        in_memory: read the file instead of mapping it.
 
     Raises:
         NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors.
+        ChangedIndexError: the file changed meanwhile.
     """
     try:
-        data = np.frombuffer(_map_file(path), dtype=np.uint8)
-        header = parse_header(data.data)
-        tensors = {
-            name: data[header.data_start + entry.begin : header.data_start + entry.end]
-            .view(DTYPES[entry.dtype])
-            .reshape(entry.shape)
-            for name, entry in header.tensors.items()
-        }
-        if verify:
-            _check_tensor_checksums(header, tensors)
-        contents = _contents_of(header, tensors)
-        validate(contents, every_item=verify)
+        with _opened(path) as descriptor:
+            before = _state(descriptor)
+            contents = validate(_bytes_of(descriptor, in_memory=in_memory), verify)
+            if _state(descriptor) != before:
+                raise ChangedIndexError("changed while it was read")
     except IndexFileError as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {_printable(str(error))}") from None
+    if isinstance(contents, LazyContents):
+        contents.checks.where = f"{path}: "
     return contents
 
 
-def _map_file(path: Path) -> mmap.mmap:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Yield a descriptor of a regular file: it is this file that is asked, whatever the path does.
+
+    Opening a pipe must not wait for a writer.
+    """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # asked first: opening a pipe would wait for a writer
-            raise NotAnIndexError("not a regular file")
-        if status.st_size == 0:
-            raise NotAnIndexError("empty")
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotAnIndexError("no such file") from None
     except (OSError, ValueError) as error:
         raise IndexFileError(f"cannot be read, {error}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAnIndexError("not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _check_tensor_checksums(header: Header, tensors: dict[str, Array]) -> None:
-    for name, tensor in tensors.items():
-        wanted = header.metadata.get(f"crc32.{name}", "")
-        if crc_text(tensor).decode() != wanted:
-            raise CorruptIndexError(f"{name}: checksum does not match")
+def _state(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
 
 
-def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
-    titles = None
-    if "title_offsets" in tensors:
-        titles = Titles(tensors["title_offsets"], tensors["title_bytes"])
-    return IndexContents(
-        metric=header.metric,
-        num_items=header.num_items,
-        codebooks=tensors["codebooks"],
-        codes=tensors["codes"],
-        rotation=tensors.get("rotation"),
-        centroids=tensors.get("centroids"),
-        list_offsets=tensors.get("list_offsets"),
-        ids=tensors.get("ids"),
-        norms=tensors.get("norms"),
-        titles=titles,
-        calibration=header.calibration,
-        lineage=header.lineage,
-        created=header.metadata["created"],
-        library_version=header.metadata["library_version"],
-    )
+def _bytes_of(descriptor: int, *, in_memory: bool) -> Array:
+    """Return all bytes, uint8 [n], read-only; codes are aligned as they are in the file."""
+    num_bytes = os.fstat(descriptor).st_size
+    if num_bytes == 0:
+        raise NotAnIndexError("empty")
+    try:
+        if not in_memory:
+            mapped = mmap.mmap(descriptor, num_bytes, access=mmap.ACCESS_READ)
+            return np.frombuffer(mapped, dtype=np.uint8)
+        data = aligned_zeros((num_bytes,), np.dtype(np.uint8))
+        with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
+            done = 0
+            while done < num_bytes and (read := file.readinto(data[done:].data)):
+                done += read
+    except (OSError, ValueError) as error:
+        raise IndexFileError(f"cannot be read, {error}") from error
+    except MemoryError:
+        raise IndexFileError(f"cannot be read, {num_bytes} bytes do not fit the memory") from None
+    data.flags.writeable = False
+    return data[:done]
+
+
+def _printable(text: str) -> str:
+    """Return a message that may quote a hostile file: short, and no code for a terminal in it."""
+    return "".join(c if c.isprintable() else "?" for c in text[:_MAX_MESSAGE])

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from poeem.errors import (
-    CorruptIndexError,
+    ChecksumError,
+    HeaderError,
     IndexVersionError,
+    LayoutError,
     NotAnIndexError,
+    TensorError,
     TruncatedIndexError,
 )
 from poeem.index.calibration import Calibration, from_values
@@ -90,14 +93,14 @@ def parse_header(data: memoryview) -> Header:
     Raises:
         NotAnIndexError: the file does not start like an index.
         TruncatedIndexError: it ends before the header, or the header's tensors, do.
-        CorruptIndexError: the checksum or any rule of FORMAT.md does not hold.
+        CorruptIndexError: of the kind that says which rule of FORMAT.md does not hold.
         IndexVersionError: a newer version wrote it.
     """
     header_end = _check_checksum(data)
     table = _parse_json(bytes(data[LENGTH_BYTES:header_end]))
     metadata = table.pop("__metadata__")
     if not all(isinstance(value, str) for value in metadata.values()):
-        raise CorruptIndexError("metadata: a value is not a string")
+        raise HeaderError("metadata: a value is not a string")
     _check_version(metadata)
     tensors = {name: _parse_entry(name, entry) for name, entry in table.items()}
     _check_places(tensors, header_end, len(data))
@@ -125,13 +128,13 @@ def _check_checksum(data: memoryview) -> int:
     if len(data) < CRC_END:
         raise TruncatedIndexError(f"ends after {len(data)} bytes, within the header")
     if header_bytes > MAX_HEADER_BYTES:
-        raise CorruptIndexError(f"header: {header_bytes} bytes, more than {MAX_HEADER_BYTES}")
+        raise HeaderError(f"header: {header_bytes} bytes, more than {MAX_HEADER_BYTES}")
     header_end = LENGTH_BYTES + header_bytes
     if header_end > len(data):
         raise TruncatedIndexError(f"ends after {len(data)} bytes, within the header")
     header = bytes(data[:header_end])
     if header[CRC_START:CRC_END] != crc_text(header[:CRC_START] + NO_CRC + header[CRC_END:]):
-        raise CorruptIndexError("header: checksum does not match")
+        raise ChecksumError("header: checksum does not match")
     return header_end
 
 
@@ -150,9 +153,9 @@ def _parse_json(text: bytes | str) -> dict[str, Any]:
         text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=once, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        raise CorruptIndexError(f"header: not JSON, {error}") from None
+        raise HeaderError(f"header: not JSON, {error}") from None
     if not isinstance(value, dict):
-        raise CorruptIndexError("header: not a JSON object")
+        raise HeaderError("header: not a JSON object")
     return value
 
 
@@ -165,7 +168,7 @@ def _check_version(metadata: Mapping[str, str]) -> None:
             f"format version {version}; this library reads up to {FORMAT_VERSION}, please update it"
         )
     if version < 1:
-        raise CorruptIndexError(f"format_version: got {version}, wanted at least 1")
+        raise HeaderError(f"format_version: got {version}, wanted at least 1")
 
 
 def _parse_entry(name: str, entry: Any) -> TensorEntry:
@@ -175,12 +178,12 @@ def _parse_entry(name: str, entry: Any) -> TensorEntry:
         element_bytes = np.dtype(DTYPES[dtype]).itemsize
         numbers = [*shape[:4], begin, end]
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptIndexError(f"{name}: entry cannot be read, {error!r}") from None
+        raise HeaderError(f"{name}: entry cannot be read, {error!r}") from None
     if len(entry) != 3 or len(shape) > 3 or any(type(n) is not int or n < 0 for n in numbers):
-        raise CorruptIndexError(f"{name}: entry is not a type, up to 3 sizes and 2 offsets")
+        raise HeaderError(f"{name}: entry is not a type, up to 3 sizes and 2 offsets")
     size = element_bytes * math.prod(shape)
     if end - begin != size:
-        raise CorruptIndexError(f"{name}: offsets do not leave the bytes for a tensor of its shape")
+        raise LayoutError(f"{name}: offsets do not leave the bytes for a tensor of its shape")
     return TensorEntry(dtype, tuple(shape), begin, end)
 
 
@@ -190,16 +193,16 @@ def _check_places(tensors: Mapping[str, TensorEntry], data_start: int, file_byte
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if entry.begin != expected:
             kind = "overlap" if entry.begin < expected else "hole"
-            raise CorruptIndexError(f"{name}: {kind} at byte {entry.begin} of the data")
+            raise LayoutError(f"{name}: {kind} at byte {entry.begin} of the data")
         element_bytes = np.dtype(DTYPES[entry.dtype]).itemsize
         alignment = CODES_ALIGNMENT if name == "codes" else element_bytes
         if (data_start + entry.begin) % alignment:
-            raise CorruptIndexError(f"{name}: not aligned to {alignment} bytes")
+            raise LayoutError(f"{name}: not aligned to {alignment} bytes")
         expected = entry.end
     if file_bytes < data_start + expected:
         raise TruncatedIndexError(f"{file_bytes} bytes, wanted {data_start + expected}")
     if file_bytes > data_start + expected:
-        raise CorruptIndexError(f"{file_bytes} bytes, wanted {data_start + expected}")
+        raise LayoutError(f"{file_bytes} bytes, wanted {data_start + expected}")
 
 
 def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> Metric:
@@ -211,13 +214,13 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
     try:
         metric = Metric(_text(metadata, "metric"))
     except ValueError:
-        raise CorruptIndexError(f"metric: {metadata['metric']!r} is unknown") from None
+        raise HeaderError(f"metric: {metadata['metric']!r} is unknown") from None
     if num_items < 1 or num_subspaces < 1 or dim < 1 or dim % num_subspaces:
-        raise CorruptIndexError(f"{num_items} items of dim {dim} in {num_subspaces} subspaces")
+        raise HeaderError(f"{num_items} items of dim {dim} in {num_subspaces} subspaces")
     if not 2 <= num_codewords <= MAX_CODEWORDS or code_bits != code_bits_for(num_codewords):
-        raise CorruptIndexError(f"{num_codewords} codewords in {code_bits} bits")
+        raise HeaderError(f"{num_codewords} codewords in {code_bits} bits")
     if _text(metadata, "normalisation") != normalisation_of(metric):
-        raise CorruptIndexError(f"normalisation: does not fit the metric {metric}")
+        raise HeaderError(f"normalisation: does not fit the metric {metric}")
     for name in ("created", "library_version"):
         _text(metadata, name)
 
@@ -241,11 +244,11 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
         wanted["title_bytes"] = ("U8", (blob.end - blob.begin if blob else 0,))
     if set(wanted) != set(tensors):
         odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
-        raise CorruptIndexError(f"tensors missing or unknown: {odd}")
+        raise TensorError(f"tensors missing or unknown: {odd}")
     for name, (dtype, shape) in wanted.items():
         entry = tensors[name]
         if (entry.dtype, entry.shape) != (dtype, shape):
-            raise CorruptIndexError(
+            raise TensorError(
                 f"{name}: got {entry.dtype} {list(entry.shape)}, wanted {dtype} {list(shape)}"
             )
     return metric
@@ -253,7 +256,7 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
 
 def _text(metadata: Mapping[str, str], name: str) -> str:
     if name not in metadata:
-        raise CorruptIndexError(f"metadata: {name} is missing")
+        raise HeaderError(f"metadata: {name} is missing")
     return metadata[name]
 
 
@@ -261,5 +264,5 @@ def _count(metadata: Mapping[str, str], name: str) -> int:
     text = _text(metadata, name)
     # ASCII digits only, and few: int() would take "٣", "1_0" and a million digits.
     if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
-        raise CorruptIndexError(f"metadata: {name} is {text[:40]!r}, wanted a count")
+        raise HeaderError(f"metadata: {name} is {text[:40]!r}, wanted a count")
     return int(text)

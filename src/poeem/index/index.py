@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,15 +15,17 @@ import numpy as np
 from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
-from poeem.errors import ConfigError, CorruptIndexError, DtypeError, IdError, ShapeError
-from poeem.index import reference
+from poeem.errors import CodesError, ConfigError, CorruptIndexError, DtypeError, IdError, ShapeError
 from poeem.index.arguments import PADDING_ID, check_ids
 from poeem.index.calibration import Calibration, check_target, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
+from poeem.index.engine import native_arrays
 from poeem.index.format import read_index, tensors_of, write_index
 from poeem.index.header import FORMAT_VERSION
 from poeem.index.kernels import wanted_kernel
+from poeem.index.lineage import check_expected
+from poeem.index.validate import LazyContents, Verify, as_they_are
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 
 MAX_K = 2**31 - 1
@@ -42,22 +45,48 @@ class Index:
         """Wrap checked contents; `path` is the file they are mapped from."""
         self._contents = contents
         self._path = path
-        self._arrays = native_arrays(contents)
+        if not isinstance(contents, LazyContents):
+            self._arrays  # noqa: B018 (made now, and not by the first search)
+
+    @functools.cached_property
+    def _arrays(self) -> _native.Arrays:
+        return native_arrays(self._contents)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Index:
-        """Map an index file into memory after checking it.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        verify: str | bool = "open",
+        in_memory: bool = False,
+        expect: str | Mapping[str, Any] | None = None,
+    ) -> Index:
+        """Open an index file after checking it; what is said of it is said of hostile files too.
 
         Args:
-            path: a file written by `save`.
-            verify: also read the whole file once and compare every checksum.
+            path: a file written by `save`, or a link to one.
+            verify: "open": check everything now, which reads the whole file once. "lazy": the
+                header and the small tensors now, each large one (checksum and contents) when it is
+                first used. "none": the header and the shapes; for files that were checked already.
+                True and False stand for "open" and "none".
+            in_memory: read the file instead of mapping it, so that nothing that happens to it
+                afterwards matters. A mapped file must not be written in place (`save` never does).
+            expect: what the index must have been made by and for: the fingerprint of a model, or
+                names and values of the lineage, `metric`, `normalisation` or `dim`.
 
         Raises:
-            NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors.
+            NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors;
+                with "lazy" also raised by whatever first needs what is damaged.
+            ChangedIndexError: the file changed while it was read.
+            LineageError: something expected is not so.
+            ConfigError: verify is none of these.
             DtypeError: path is no path.
         """
         path = _as_path(path)
-        return cls(read_index(path, verify=verify), path)
+        contents = read_index(path, verify=Verify.of(verify), in_memory=in_memory)
+        if expect is not None:
+            check_expected(contents, expect, str(path))
+        return cls(contents, path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically: a reader sees the old file or the new one.
@@ -169,10 +198,14 @@ class Index:
 
         Raises:
             IdError: there is no item of such an id.
+            CodesError: of an unchecked file.
         """
         contents = self._contents
         positions = self._positions(ids)
-        vectors = decode(contents.codes_at(positions), contents.codebooks)
+        codes = contents.codes_at(positions)
+        if int(codes.max(initial=0)) >= contents.num_codewords:  # of a file that nobody checked
+            raise CodesError(f"codes: some are not below {contents.num_codewords}")
+        vectors = decode(codes, contents.codebooks)
         if contents.centroids is not None and contents.list_offsets is not None:
             lists = np.searchsorted(contents.list_offsets, positions, side="right") - 1
             vectors = vectors + contents.centroids[lists]
@@ -285,7 +318,7 @@ class Index:
     @property
     def has_titles(self) -> bool:
         """Whether `titles` can answer."""
-        return self._contents.titles is not None
+        return as_they_are(self._contents).titles is not None
 
     @property
     def lineage(self) -> dict[str, Any]:
@@ -299,7 +332,7 @@ class Index:
 
     def info(self) -> dict[str, Any]:
         """Return all there is to know about the index, as JSON values; sizes in bytes."""
-        contents = self._contents
+        contents = as_they_are(self._contents)
         part_bytes = {name: tensor.nbytes for name, tensor in tensors_of(contents).items()}
         total = sum(part_bytes.values())
         info: dict[str, Any] = {
@@ -397,26 +430,6 @@ class Index:
             f"Index({contents.num_items} items, dim={contents.dim}, metric={contents.metric}, "
             f"{contents.num_subspaces} x {contents.num_codewords}, num_lists={contents.num_lists})"
         )
-
-
-def native_arrays(contents: IndexContents) -> _native.Arrays:
-    """Return what the engine works on: references to the arrays, no copies of items."""
-    norms = None
-    if contents.centroids is not None:
-        norms = reference.list_norms(contents.metric, contents.centroids)
-    return _native.Arrays(
-        metric=contents.metric.value,
-        num_items=contents.num_items,
-        code_bits=contents.code_bits,
-        codes=contents.codes,
-        codebooks=contents.codebooks,
-        rotation=contents.rotation,
-        centroids=contents.centroids,
-        list_norms=norms,
-        list_offsets=contents.list_offsets,
-        ids=contents.ids,
-        norms=contents.norms,
-    )
 
 
 def pack_bits(flags: Array) -> Array:

@@ -1,0 +1,27 @@
+"""What the engine gets of an index."""
+
+from __future__ import annotations
+
+from poeem import _native
+from poeem.index import reference
+from poeem.index.contents import IndexContents
+
+
+def native_arrays(contents: IndexContents) -> _native.Arrays:
+    """Return what the engine works on: references to the arrays, no copies of items."""
+    norms = None
+    if contents.centroids is not None:
+        norms = reference.list_norms(contents.metric, contents.centroids)
+    return _native.Arrays(
+        metric=contents.metric.value,
+        num_items=contents.num_items,
+        code_bits=contents.code_bits,
+        codes=contents.codes,
+        codebooks=contents.codebooks,
+        rotation=contents.rotation,
+        centroids=contents.centroids,
+        list_norms=norms,
+        list_offsets=contents.list_offsets,
+        ids=contents.ids,
+        norms=contents.norms,
+    )
