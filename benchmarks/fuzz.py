@@ -1,4 +1,4 @@
-"""Runs the fuzzers for as long as told and writes how many inputs they tried to results/fuzz.json.
+"""Runs the fuzzers for as long as told and adds what they tried to results/fuzz.json.
 
     scripts/fuzz native --runs 5000000 --jobs 2
     scripts/fuzz python --seconds 600
@@ -135,12 +135,19 @@ def keep(part: str, corpora: list[Path], merged: Path) -> None:
 
 
 def add_result(part: str, figures: dict[str, Any]) -> None:
-    """Write this part's figures beside those of the other."""
+    """Append this run to those of the file; each says which commit it tried."""
     path = RESULTS / "fuzz.json"
-    parts = json.loads(path.read_text()).get("parts", {}) if path.exists() else {}
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
     now = circumstances()
-    parts[part] = {"when": now["when"], "commit": now["commit"], **figures}
-    write_result("fuzz", {"parts": parts})
+    runs.append({"part": part, "when": now["when"], "commit": now["commit"], **figures})
+    totals = {
+        one: {
+            name: sum(run[name] for run in runs if run["part"] == one)
+            for name in ("inputs", "crashes", "seconds")
+        }
+        for one in COMMANDS
+    }
+    write_result("fuzz", {"totals": totals, "runs": runs})
 
 
 if __name__ == "__main__":
