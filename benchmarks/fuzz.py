@@ -95,6 +95,7 @@ def start(part: str, options: list[str], *corpora: Path) -> subprocess.Popen[str
             f"-artifact_prefix={FAILURES}/{part}-",
             "-print_final_stats=1",
             "-reload=0",
+            "-len_control=0",
             "-timeout=120",
             *map(str, corpora),
         ],

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 import poeem
-from poeem.cli import build, demo, evaluate, export, import_, inspect, refresh, search, train
+from poeem.cli import (
+    build,
+    demo,
+    evaluate,
+    export,
+    import_,
+    inspect,
+    refresh,
+    search,
+    train,
+    verify,
+)
 from poeem.cli.exits import describe_exits, reported
 from poeem.cli.help import Verb
 
@@ -49,4 +60,5 @@ _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)
 _add("import", import_.import_index, import_.EXAMPLES)
 _add("refresh", refresh.refresh, refresh.EXAMPLES)
+_add("verify", verify.verify, verify.EXAMPLES)
 _add("demo", demo.demo, demo.EXAMPLES)

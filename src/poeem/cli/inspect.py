@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import typer
 
 from poeem.cli.find import index_file
+from poeem.cli.histograms import bars, code_counts
 from poeem.cli.output import Json, answers, facts_table, print_json
 from poeem.errors import ConfigError
 from poeem.index import Index, active_kernel, available_kernels
+from poeem.index.histogram import histogram
 
 EXAMPLES = """
 poeem inspect runs/shop/items.poeem
@@ -55,6 +58,7 @@ def inspect(
         "checksums": "verified" if verify else "not verified",
         "kernel": active_kernel(),
         "code_use": code_use(index),
+        "age_seconds": _age(index.info()["created"]),
     }
     if json:
         print_json(info)
@@ -65,6 +69,14 @@ def inspect(
     sizes = {**info["part_bytes"], "header": info["file_bytes"] - info["total_bytes"]}
     parts = {name: f"{size:>14,} bytes" for name, size in sizes.items()}
     console.print(facts_table("Bytes by part", parts))
+    if "list_sizes" in info:
+        console.print()
+        console.print(facts_table("Lists by their items", bars(info["list_sizes"]["histogram"])))
+    console.print()
+    use = info["code_use"]
+    console.print(facts_table("Codewords by their items", bars(use["histogram"])))
+    unused = ", ".join(f"{share:.0%}" for share in use["used_by_subspace"])
+    console.print(f"used in each subspace: {unused}")
 
 
 def _show_kernels(as_json: bool) -> None:
@@ -82,30 +94,53 @@ def _show_kernels(as_json: bool) -> None:
     answers().print(facts_table("Kernels, the most wanted first; POEEM_KERNEL chooses", lines))
 
 
-def code_use(index: Index) -> dict[str, float]:
-    """Return the share of codewords used, and how uneven their use is (KL from uniform, nats)."""
+def code_use(index: Index) -> dict[str, Any]:
+    """Return how evenly codewords are used.
+
+    used_codewords: the share that any item has; used_by_subspace: the same of each subspace.
+    codeword_kl: KL divergence from even use, nats. codes_counted: items looked at.
+    histogram: of the items that a codeword has.
+    """
     codes = index.codes[:_SAMPLE]
     num_codewords = index.codebooks.shape[1]
-    used, divergence = [], []
-    for column in codes.T:
-        shares = np.bincount(column, minlength=num_codewords) / len(codes)
-        used.append((shares > 0).mean())
-        positive = shares[shares > 0]
-        divergence.append((positive * np.log(positive * num_codewords)).sum())
+    counts = code_counts(codes, num_codewords)
+    shares = counts / len(codes)
+    logs = np.log(np.where(counts > 0, shares * num_codewords, 1.0))
     return {
-        "used_codewords": float(np.mean(used)),
-        "codeword_kl": float(np.mean(divergence)),
+        "used_codewords": float((counts > 0).mean()),
+        "used_by_subspace": (counts > 0).mean(axis=1).tolist(),
+        "codeword_kl": float((shares * logs).sum(axis=1).mean()),
         "codes_counted": len(codes),
+        "histogram": histogram(counts.ravel()),
     }
+
+
+def _age(created: str) -> float | None:
+    """Return the seconds since then; None where the file does not say when."""
+    try:
+        then = datetime.fromisoformat(created)
+    except ValueError:
+        return None
+    return (datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
+
+
+def _age_in_words(seconds: float | None) -> str:
+    if seconds is None:
+        return "of unknown age"
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if abs(seconds) >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} seconds ago"
 
 
 def _facts(info: dict[str, Any]) -> dict[str, str]:
     use = info["code_use"]
     facts = {
         "format": f"version {info['format_version']}, checksums {info['checksums']}",
-        "created": f"{info['created']} by torch-poeem {info['library_version']}",
+        "created": f"{info['created']} by torch-poeem {info['library_version']}, "
+        f"{_age_in_words(info['age_seconds'])}",
         "made by": ", ".join(f"{k} {v}" for k, v in info["lineage"].items()) or "unknown",
-        "metric": info["metric"],
+        "metric": f"{info['metric']}, normalised: {info['normalisation']}",
         "items": f"{info['num_items']:,}{' with titles' if info['has_titles'] else ''}",
         "vectors": f"dim {info['dim']}{', rotated' if info['has_rotation'] else ''}",
         "codes": f"{info['num_subspaces']} of {info['num_codewords']:,} codewords "

@@ -50,8 +50,13 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, value)
+        table.add_row(printable(name), printable(value))
     return table
+
+
+def printable(text: str) -> str:
+    """Return a text of a stranger's file without codes that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from poeem.checks import check_vectors
 from poeem.cli.arrays import load_array
 from poeem.cli.find import find_item, index_file, names_of
 from poeem.cli.options import Given, settings
-from poeem.cli.output import Json, answers, print_json
+from poeem.cli.output import Json, answers, print_json, printable
 from poeem.config import SearchConfig
 from poeem.errors import ConfigError
 from poeem.index import Index
@@ -212,17 +212,17 @@ def show(questions: Questions, found: list[dict[str, Any]]) -> None:
     if questions.had:
         console.print(f"had {len(questions.had)}, latest first:")
         for name in questions.had[:_MAX_NAMED]:
-            console.print(f"  {name}")
+            console.print(f"  {printable(name)}")
         if len(questions.had) > _MAX_NAMED:
             console.print(f"  and {len(questions.had) - _MAX_NAMED} more")
     for one in found:
-        table = Table(title=one["query"], title_justify="left")
+        table = Table(title=printable(one["query"]), title_justify="left")
         table.add_column("item", justify="right")
         table.add_column("score", justify="right")
         has_titles = any(item["title"] is not None for item in one["items"])
         if has_titles:
             table.add_column("title", overflow="fold")
         for item in one["items"]:
-            cells = [str(item["item"]), f"{item['score']:.4f}"]
-            table.add_row(*cells, *([item["title"] or ""] if has_titles else []))
+            cells = [printable(str(item["item"])), f"{item['score']:.4f}"]
+            table.add_row(*cells, *([printable(item["title"] or "")] if has_titles else []))
         console.print(table)

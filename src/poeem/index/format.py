@@ -24,7 +24,7 @@ from poeem.index.header import (
     encode_header,
     normalisation_of,
 )
-from poeem.index.validate import LazyContents, Verify, validate
+from poeem.index.validate import LazyContents, Verify, checks_of, validate
 from poeem.types import Array
 
 _MAX_MESSAGE = 500
@@ -107,10 +107,33 @@ def read_index(path: Path, *, verify: Verify, in_memory: bool = False) -> IndexC
             if _state(descriptor) != before:
                 raise ChangedIndexError("changed while it was read")
     except IndexFileError as error:
-        raise type(error)(f"{path}: {_printable(str(error))}") from None
+        raise _at(path, error) from None
     if isinstance(contents, LazyContents):
         contents.checks.where = f"{path}: "
     return contents
+
+
+def check_file(path: Path) -> dict[str, IndexFileError | None]:
+    """Check every tensor of a file, whatever is wrong with the others.
+
+    Returns:
+        Tensor name -> what is wrong with it, None where nothing is.
+
+    Raises:
+        IndexFileError: what is wrong with the header, so that no tensor can be found.
+    """
+    try:
+        with _opened(path) as descriptor:
+            checks = checks_of(_bytes_of(descriptor, in_memory=False))
+            found = {name: checks.error_of(name) for name in checks.names}
+    except IndexFileError as error:
+        raise _at(path, error) from None
+    return {name: error and _at(path, error) for name, error in found.items()}
+
+
+def _at(path: Path, error: IndexFileError) -> IndexFileError:
+    """Return the error with the file's name, and fit to be read: it may quote a hostile file."""
+    return type(error)(f"{path}: {_printable(str(error))}")
 
 
 @contextmanager
@@ -161,5 +184,5 @@ def _bytes_of(descriptor: int, *, in_memory: bool) -> Array:
 
 
 def _printable(text: str) -> str:
-    """Return a message that may quote a hostile file: short, and no code for a terminal in it."""
+    """Return a text that is short and has no code for a terminal in it."""
     return "".join(c if c.isprintable() else "?" for c in text[:_MAX_MESSAGE])

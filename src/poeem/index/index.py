@@ -22,7 +22,8 @@ from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
 from poeem.index.engine import native_arrays
 from poeem.index.format import read_index, tensors_of, write_index
-from poeem.index.header import FORMAT_VERSION
+from poeem.index.header import FORMAT_VERSION, normalisation_of
+from poeem.index.histogram import histogram
 from poeem.index.kernels import wanted_kernel
 from poeem.index.lineage import check_expected
 from poeem.index.validate import LazyContents, Verify, as_they_are
@@ -339,6 +340,7 @@ class Index:
             "path": None if self._path is None else str(self._path),
             "format_version": FORMAT_VERSION,
             "metric": str(contents.metric),
+            "normalisation": normalisation_of(contents.metric),
             "dim": contents.dim,
             "num_items": contents.num_items,
             "num_lists": contents.num_lists,
@@ -362,6 +364,7 @@ class Index:
                 "median": float(np.median(sizes)),
                 "max": int(sizes.max()),
                 "empty": int((sizes == 0).sum()),
+                "histogram": histogram(sizes),
             }
         if contents.calibration is not None:
             info["calibration"] = dataclasses.asdict(contents.calibration)

@@ -78,6 +78,17 @@ def validate(data: Array, verify: Verify) -> IndexContents:
     Raises:
         NotAnIndexError, TruncatedIndexError, CorruptIndexError, IndexVersionError: see errors.
     """
+    checks = checks_of(data, checksums=verify is not Verify.NONE)
+    checks.require(*(_SMALL if verify is not Verify.OPEN else checks.names))
+    return checks.lazy_contents() if verify is Verify.LAZY else checks.contents
+
+
+def checks_of(data: Array, *, checksums: bool = True) -> TensorChecks:
+    """Check the header of a whole file, uint8 [bytes], and return the checks of its tensors.
+
+    Raises:
+        IndexFileError: as `validate`, of the header.
+    """
     header = parse_header(data.data)
     tensors = {
         name: data[header.data_start + entry.begin : header.data_start + entry.end]
@@ -85,10 +96,7 @@ def validate(data: Array, verify: Verify) -> IndexContents:
         .reshape(entry.shape)
         for name, entry in header.tensors.items()
     }
-    contents = _contents_of(header, tensors)
-    checks = TensorChecks(header, tensors, contents, checksums=verify is not Verify.NONE)
-    checks.require(*(_SMALL if verify is not Verify.OPEN else tensors))
-    return checks.lazy_contents() if verify is Verify.LAZY else contents
+    return TensorChecks(header, tensors, _contents_of(header, tensors), checksums=checksums)
 
 
 class TensorChecks:
@@ -116,6 +124,19 @@ class TensorChecks:
             error = self._done[name]
             if error is not None:
                 raise type(error)(f"{self.where}{error}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors of the file."""
+        return tuple(self._tensors)
+
+    def error_of(self, name: str) -> IndexFileError | None:
+        """Return what is wrong with a tensor, None where nothing is."""
+        try:
+            self.require(name)
+        except IndexFileError as error:
+            return error
+        return None
 
     def lazy_contents(self) -> LazyContents:
         """Return contents whose tensors are checked when they are first looked at."""

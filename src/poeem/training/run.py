@@ -17,6 +17,7 @@ from poeem.errors import ConfigError, DataError, InputError, LineageError, Train
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
+from poeem.index.lineage import MODEL
 from poeem.index.own_ids import OWN_IDS_LINEAGE
 from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
 from poeem.models.text import TextTower
@@ -263,8 +264,18 @@ class TrainedRun:
         return vectors
 
     def lineage(self) -> dict[str, Any]:
-        """Return what an index of this model says of where it comes from."""
-        lineage: dict[str, Any] = {"model": self.fingerprint, "step": self.state.step}
+        """Return what an index of this run says of how it was made, JSON values.
+
+        model: the fingerprint of all weights. step: of the training. run: the folder's name.
+        vectors_normalised: whether the towers scale vectors to length 1 (metric and normalisation
+        of the search are the file's own).
+        """
+        lineage: dict[str, Any] = {
+            MODEL: self.fingerprint,
+            "step": self.state.step,
+            "run": self.files.path.resolve().name,
+            "vectors_normalised": self.config.model.normalize,
+        }
         if not self.catalogue.has_index_ids():
             lineage |= OWN_IDS_LINEAGE  # the ids are numbers
         return lineage
@@ -275,12 +286,17 @@ class TrainedRun:
         Raises:
             LineageError: it was built from another, or says nothing of a model.
         """
-        theirs, mine = index.lineage.get("model"), self.fingerprint
-        if theirs != mine:
-            raise LineageError(
-                f"{index.path or 'index'}: built from model {theirs}, wanted {mine} of "
-                f"{self.files.path}; build it anew with: poeem build {self.files.path}"
-            )
+        theirs, mine = index.lineage.get(MODEL), self.fingerprint
+        if theirs == mine:
+            return
+        made = "says nothing of a model" if theirs is None else f"built from model {theirs}"
+        if "run" in index.lineage:
+            made += f" (run {index.lineage['run']!r}, step {index.lineage.get('step')})"
+        raise LineageError(
+            f"{index.path or 'index'}: {made}; the query tower at hand is of model {mine} (run "
+            f"{self.files.path.resolve().name!r}, step {self.state.step}), and would ask in "
+            f"another space; build it anew with: poeem build {self.files.path}"
+        )
 
 
 def build_run(
