@@ -36,7 +36,7 @@ def test_there_and_back_by_name(name, index, tmp_path):
 def test_a_run_is_exported_with_its_titles(run, tmp_path):
     call = Call("export", run, "--to", "parquet", tmp_path / "tables")
     assert call.code == 0, call.err
-    assert "tables: parquet, 40 items" in call.out.replace("\n", "")
+    assert "tables: parquet, 40 items" in call.out
     assert Call("import", tmp_path / "tables", tmp_path / "again.poeem").code == 0
     answer = Call("search", tmp_path / "again.poeem", "--like", "A7", "--k", "3", "--json").json
     wanted = Call("search", run, "--like", "A7", "--k", "3", "--json").json
@@ -48,7 +48,7 @@ def test_a_file_of_the_authors(tmp_path):
     (tmp_path / "old.index").write_bytes(authors_bytes(**arrays))
     call = Call("import", tmp_path / "old.index", tmp_path / "a.poeem", "--metric", "cosine")
     assert call.code == 0, call.err
-    assert "from authors, 300 items, metric cosine, 6 lists" in call.out.replace("\n", " ")
+    assert "from authors, 300 items, metric cosine, 6 lists" in call.out
     rotation = random_index(Shape("ip", 5, 4, 3, 3, rotation=True)).rotation
     np.save(tmp_path / "rotation.npy", rotation)
     rotated = ("--from", "authors", "--rotation", tmp_path / "rotation.npy")

@@ -71,4 +71,5 @@ def export(
     if json:
         print_json({"out": str(out), "kind": kind, "num_items": len(index), "bytes": size})
     else:
-        answers().print(f"{out}: {kind}, {len(index):,} items, {size:,} bytes")
+        line = f"{out}: {kind}, {len(index):,} items, {size:,} bytes"
+        answers().print(line, soft_wrap=True)

@@ -70,7 +70,8 @@ def import_index(
         print_json(info)
     else:
         lists = f", {index.num_lists:,} lists" if index.num_lists else ""
-        answers().print(f"{out}: from {kind}, {len(index):,} items, metric {index.metric}{lists}")
+        line = f"{out}: from {kind}, {len(index):,} items, metric {index.metric}{lists}"
+        answers().print(line, soft_wrap=True)
 
 
 def _read(file: Path, kind: str, metric: str | None, rotation: Path | None) -> Index:
