@@ -1,10 +1,10 @@
 """Do other programs give the answers of our index? Out to Faiss and in from it, on real data.
 
-glove-6b-50d (POEEM_DATA): all words but the last 1,000, which are the queries; the layer is fitted
-by its warm start. A trained model: gowalla, or the bundled purchases, after a short training; users
-ask. Of the first 100 answers: equal ids and scores, and what differs beyond ties.
+glove-6b-50d (POEEM_DATA): the first words, and the 1,000 after them as queries; the layer is fitted
+by its warm start. A trained model: the bundled purchases after a short training; users ask. Of the
+first 100 answers: equal ids and scores, and what differs beyond ties.
 
-python benchmarks/interchange.py --trained gowalla --epochs 3
+python benchmarks/interchange.py --items 399000 --trained gowalla
 """
 
 from __future__ import annotations
@@ -102,17 +102,17 @@ def describe(index: Any) -> str:
     return name if inner is None else f"{name}({describe(faiss.downcast_index(inner))})"
 
 
-def glove() -> tuple[np.ndarray, np.ndarray]:
+def glove(num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """Return vectors of words and, apart, the queries."""
     path = Path(os.environ["POEEM_DATA"]) / "glove-6b-50d" / "vectors.f16.npy"
-    vectors = np.load(path).astype(np.float32)
-    return vectors[:-NUM_QUERIES], vectors[-NUM_QUERIES:]
+    vectors = np.load(path)[: num_items + NUM_QUERIES].astype(np.float32)
+    return vectors[:num_items], vectors[num_items:]
 
 
-def exports_of_glove(families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def exports_of_glove(num_items: int, families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Export glove with each family, metric, with and without lists and rotation."""
-    vectors, queries = glove()
-    sample = torch.from_numpy(vectors[:: len(vectors) // 20_000])
+    vectors, queries = glove(num_items)
+    sample = torch.from_numpy(vectors[:: max(1, len(vectors) // 20_000)])
     for family in families:
         for num_lists in (0, 256):
             for rotation in (False, True):
@@ -158,11 +158,11 @@ def exports_of_a_model(
                     yield name, out_and_back(index, vectors, queries)
 
 
-def imports(families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def imports(num_items: int, families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Let Faiss train indexes of glove, and import them."""
     import faiss
 
-    vectors, queries = glove()
+    vectors, queries = glove(num_items)
     wanted = ["PQ10np", "OPQ10,PQ10np", "IVF256,PQ10np", "OPQ10,IVF256,PQ10np"]
     if "residual" in families:
         wanted += ["RQ4x8", "IVF256,RQ4x8"]
@@ -173,7 +173,7 @@ def imports(families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             if isinstance(theirs, faiss.IndexPreTransform):
                 faiss.downcast_VectorTransform(theirs.chain.at(0)).niter = 5
                 inner = faiss.downcast_index(theirs.index)
-            theirs.train(vectors[:: len(vectors) // 20_000])
+            theirs.train(vectors[:: max(1, len(vectors) // 20_000)])
             theirs.add(vectors)
             if hasattr(inner, "nprobe"):
                 inner.nprobe = inner.nlist
@@ -185,16 +185,17 @@ def imports(families: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trained", default="gowalla", help="data set of the trained model")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--items", type=int, default=100_000, help="words of glove")
+    parser.add_argument("--trained", default="online-retail", help="data set of the trained model")
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--families", nargs="+", default=["product", "residual"])
     parser.add_argument("--name", default="interchange")
     options = parser.parse_args()
     cases: dict[str, Any] = {"exports": {}, "imports": {}}
     for part, found in (
-        ("exports", exports_of_glove(options.families)),
+        ("exports", exports_of_glove(options.items, options.families)),
         ("exports", exports_of_a_model(options.trained, options.epochs, options.families)),
-        ("imports", imports(options.families)),
+        ("imports", imports(options.items, options.families)),
     ):
         for name, figures in found:
             cases[part][name] = figures
