@@ -26,6 +26,8 @@ ALLOWED = {
 CONFINED = {
     "faiss": {"interchange/faiss_module.py"},
     "pyarrow": {"data/arrow.py", "interchange/parquet.py"},
+    "scann": {"evaluation/scann_rival.py"},
+    "annoy": {"evaluation/annoy_rival.py"},
     "typer": {"cli"},
     "matplotlib": {"evaluation/comparison_plot.py", "evaluation/comparison.py"},
 }

@@ -1,5 +1,6 @@
 """The README's first example runs as written, and its figures are those of the result files."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -51,6 +52,38 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
+
+
+def test_a_comparison_becomes_lines(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    readme = importlib.import_module("readme")
+
+    def mean(num_bytes, name, recall):
+        return {"bytes": num_bytes, "name": name, "figures": {"recall@100": {"mean": recall}}}
+
+    found = {
+        "config": {"layer": {"family": "residual"}},
+        "mean": [mean(0, "float", 0.5), mean(8, "opq", 0.3), mean(8, "paper", 0.33)],
+        "verdicts": [
+            {"name": "ours-product", "bytes": 8, "recall": 0.35, "best": "RQ", "over_best": 0.9},
+            {
+                "name": "ours-residual",
+                "bytes": 8,
+                "recall": 0.44,
+                "best": "RQ",
+                "over_best": 1.1,
+                "over_exact": 0.88,
+            },
+        ],
+        "rows": [{"seed": 0}, {"seed": 1}],
+    }
+    lines = readme.comparison({"toys": found}).splitlines()
+    assert lines[2] == (
+        "| toys | 8 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 |"
+    )
+    assert "means of 2 seeds" in lines[-1]
+    assert len(lines) == 5
+    assert readme.comparison({}) == ""
 
 
 def test_figures_are_those_of_the_result_files():

@@ -234,6 +234,11 @@ class DataConfig(_Checked):
         "of a text set: fields of a document that make up its text, commas between; auto = "
         "title,text, but no text in which the queries stand word for word",
     )
+    hold_out_valid: bool = setting(
+        False,
+        "take validation pairs out of training and measure on them, to choose settings without a "
+        "look at test pairs",
+    )
     on_bad_rows: str = setting("error", "unparsable rows", choices=("error", "skip"))
     seed: int = setting(0, "seed of the random split", low=0, high=2**63 - 1)
 

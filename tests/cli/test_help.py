@@ -10,7 +10,18 @@ import pytest
 from poeem.config import Config
 from tests.cli.conftest import Call
 
-VERBS = ("train", "build", "search", "evaluate", "inspect", "export", "import", "refresh", "demo")
+VERBS = (
+    "train",
+    "build",
+    "search",
+    "evaluate",
+    "inspect",
+    "export",
+    "import",
+    "refresh",
+    "demo",
+    "compare",
+)
 MODULES = {"import": "import_"}  # the word is taken in Python
 
 

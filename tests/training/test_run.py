@@ -363,7 +363,7 @@ def test_nothing_held_out(table, tmp_path):
 
 
 def test_a_twin_forked_at_the_warm_start_is_the_float_training(config, tmp_path):
-    from poeem.cli.demo_job import fork
+    from poeem.training.twin import fork
 
     prepared = prepare(config)
     twin = new_state(config, prepared, joint=False)

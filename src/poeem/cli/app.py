@@ -10,6 +10,7 @@ import typer
 import poeem
 from poeem.cli import (
     build,
+    compare,
     demo,
     evaluate,
     export,
@@ -53,6 +54,7 @@ def _add(name: str, verb: Callable[..., None], examples: str) -> None:
 
 
 _add("train", train.train, train.EXAMPLES)
+_add("compare", compare.compare, compare.EXAMPLES)
 _add("build", build.build, build.EXAMPLES)
 _add("search", search.search, search.EXAMPLES)
 _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)

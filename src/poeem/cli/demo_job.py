@@ -34,6 +34,7 @@ from poeem.training.run import (
     train_state,
 )
 from poeem.training.state import TrainingState
+from poeem.training.twin import fork
 from poeem.types import FloatArray, IntArray, SearchResult
 
 MARK = "made-by-poeem-demo"
@@ -227,13 +228,6 @@ class Demo:
         start = time.perf_counter()
         yield
         self.result.seconds[name] = time.perf_counter() - start
-
-
-def fork(state: TrainingState, other: TrainingState) -> None:
-    """Bring another state to where `state` stands, all but the layer, the optimizer included."""
-    shared = {k: v.clone() for k, v in state.tensors().items() if "layer/" not in k}
-    other.load_tensors(other.tensors() | shared)
-    other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
 
 
 def _searcher(rival: FaissRival, queries: FloatArray) -> Callable[[IntArray, int], SearchResult]:

@@ -41,6 +41,8 @@ _EXTRAS = {
     "typer": "cli",
     "rich": "cli",
     "faiss": "faiss",
+    "scann": "compare",
+    "annoy": "compare",
     "matplotlib": "plot",
     "tensorboard": "tensorboard",
 }

@@ -71,7 +71,7 @@ def train(
     """
     if path is not None:
         given = Given(given.file, {**given.options, "data": _with_path(given, path)})
-    config = given.config(_begun(out)) if resume else _with_schedule(given)
+    config = given.config(_begun(out)) if resume else with_schedule(given)
     if show_config:
         typer.echo(config_toml(config), nl=False)
         return
@@ -88,7 +88,7 @@ def train(
     )
 
 
-def _with_schedule(given: Given) -> Config:
+def with_schedule(given: Given) -> Config:
     """Return the settings, with a warm start that fits the epochs where only these were given."""
     config = given.config()
     train = fitted(config.train, given.names("train"), TrainConfig())
@@ -150,7 +150,8 @@ def _train_and_build(
         "steps": state.step,
         "index_info": {**index.info(), "path": str(out / "items.poeem")},
     }
-    if prepared.test is not None:
+    held_out = prepared.validation if config.data.hold_out_valid else prepared.test
+    if held_out is not None:
         evaluation = evaluate_run(out, prepared=prepared)
         show_evaluation(evaluation, remarks())
         figures["evaluation"] = evaluation.to_dict()
@@ -167,6 +168,8 @@ def data_line(prepared: Prepared) -> str:
         f"{len(table):,} pairs of {table.num_users:,} {users} and {table.num_items:,} {items}; "
         f"split by {split.method}: {len(split.train):,} to train on, {len(split.test):,} to test on"
     )
+    if len(split.valid):
+        line += f", {len(split.valid):,} to choose settings by"
     left_out = {
         "unreadable rows": table.num_skipped_rows,
         "rows below the rating": table.num_filtered_rows,

@@ -98,7 +98,7 @@ def save_picture(rows: Sequence[Row], title: str, path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure_class, canvas_class = _import_matplotlib()
+    figure_class, canvas_class = import_matplotlib()
     figure = figure_class(figsize=(11, 1.6 + 0.44 * len(rows)), dpi=150, layout="constrained")
     canvas_class(figure)  # draws into memory: no window, no global state
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -143,7 +143,8 @@ def _seconds(value: float | None) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
 
 
-def _import_matplotlib() -> tuple[Any, Any]:
+def import_matplotlib() -> tuple[Any, Any]:
+    """Return matplotlib's Figure and FigureCanvasAgg. Raises MissingDependencyError."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -45,7 +45,8 @@ def train(
             when the user interrupts.
         display: where to report; None = nowhere.
         writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
-        on_warm_start: called just before the warm start, e.g. to fork a twin from there.
+        on_warm_start: called just before the warm start, e.g. to fork a twin from there; where a
+            twin is trained, at the same point.
 
     Returns:
         The same state.
@@ -63,7 +64,7 @@ def train(
         layer.train()
     with display, _interruptible() as interrupted:
         while state.epoch < config.epochs:
-            if layer is not None and state.epoch == config.warm_start_epoch and state.batch == 0:
+            if state.epoch == config.warm_start_epoch and state.batch == 0:
                 if on_warm_start is not None:
                     on_warm_start(state)
                 _warm_start(state, display)

@@ -18,6 +18,7 @@ from poeem.data import (
     split_queries,
     token_bags,
 )
+from poeem.errors import DataError
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import EvaluationSet
 from poeem.models.text import TextTables, TokenTable, check_towers
@@ -47,6 +48,19 @@ class Prepared:
     fields: tuple[str, ...] = ()
 
 
+def measured_pairs(config: Config, prepared: Prepared) -> EvaluationSet:
+    """Return the pairs that figures are of: test pairs, or validation pairs if they are held out.
+
+    Raises:
+        DataError: the split has none.
+    """
+    name = "validation" if config.data.hold_out_valid else "test"
+    found = prepared.validation if config.data.hold_out_valid else prepared.test
+    if found is None:
+        raise DataError(f"{name}: the split holds out no pairs, so that nothing can be measured")
+    return found
+
+
 def prepare(
     config: Config,
     *,
@@ -57,7 +71,8 @@ def prepare(
 
     Args:
         config: settings.
-        hold_out_valid: take validation pairs out of training, to choose settings by.
+        hold_out_valid: take validation pairs out of training, to choose settings by; also where
+            the settings say so.
         progress: called with bytes read and bytes in all.
 
     Raises:
@@ -65,6 +80,7 @@ def prepare(
             `split_interactions`.
         ConfigError: towers that cannot read this data.
     """
+    hold_out_valid = hold_out_valid or config.data.hold_out_valid
     text_set = load_text_set(config.data, progress)
     check_towers(config.model, has_texts=text_set is not None)
     if text_set is None:

@@ -27,7 +27,7 @@ from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model
 from poeem.training.display import Display
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import evaluate_state, train
-from poeem.training.prepared import Prepared, prepare, text_tables, token_table
+from poeem.training.prepared import Prepared, measured_pairs, prepare, text_tables, token_table
 from poeem.training.state import TrainingState
 from poeem.types import FloatArray, IntArray, SearchResult
 
@@ -382,14 +382,13 @@ def evaluate_run(
 
     Raises:
         LineageError: the index was built from another model.
-        DataError: the split has no held-out pairs.
+        DataError: the split has no held-out pairs; with `hold_out_valid`, no validation pairs.
     """
     run = TrainedRun.load(folder)
     prepared = prepared or prepare(run.config)
     run.catalogue.require_same(prepared.catalogue, run.files.ids)
-    if prepared.test is None:
-        raise DataError("test: the split holds out no pairs, so that nothing can be measured")
-    figures = evaluate_state(run.state, prepared.test, prepared.pairs)
+    measured = measured_pairs(run.config, prepared)
+    figures = evaluate_state(run.state, measured, prepared.pairs)
     prefix = "quantized_"
     quantized = {k[len(prefix) :]: v for k, v in figures.items() if k.startswith(prefix)}
     path = index or (run.files.index if run.files.index.exists() else None)
@@ -397,11 +396,9 @@ def evaluate_run(
     if path is not None:
         opened = Index.open(path)
         run.require_lineage(opened)
-        engine = prepared.test.score(
-            engine_ranking(opened, run, prepared.test, search or run.config.search)
-        )
+        engine = measured.score(engine_ranking(opened, run, measured, search or run.config.search))
     return Evaluation(
-        num_users=len(prepared.test.users),
+        num_users=len(measured.users),
         exact={k: v for k, v in figures.items() if k.startswith(("recall@", "precision@"))},
         quantized=quantized or None,
         engine=engine,

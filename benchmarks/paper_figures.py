@@ -1,0 +1,363 @@
+"""The paper's own figures on open data, as pictures with their numbers.
+
+- codewords: share of codewords in use, epoch by epoch, with the warm start and with codebooks that
+  start at random; without revival in both, as in the paper, and with it
+- rotation: distortion and recall, epoch by epoch, with a learned rotation and without
+- probes: recall@100 against the number of lists visited, for lists learned with the model and for
+  lists that k-means makes of the float twin's vectors afterwards (Faiss IVF); each with codes of
+  `--bytes` bytes and with float vectors, so that what the lists do is seen apart from the codes
+- build: seconds from vectors to an index against the number of items, ours and Faiss OPQ+PQ
+
+    POEEM_DATA=../shared/data python benchmarks/paper_figures.py gowalla
+    python benchmarks/paper_figures.py gowalla --only build
+    python benchmarks/paper_figures.py gowalla --draw    # the picture again, from the result file
+
+Each part is kept when it is done; called again, the script goes on with what is missing. Joint
+models begin at the warm start of the twin that `benchmarks/compare.py` trained for the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, circumstances, write_result
+from compare import SETS, settings
+
+from poeem.cli.output import say
+from poeem.config import Config
+from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
+from poeem.index import build_index
+from poeem.quantize.layer import Phase
+from poeem.training.display import Bar
+from poeem.training.loop import evaluate_state
+from poeem.training.prepared import Prepared, measured_pairs, prepare
+from poeem.training.recipes import recipe_config
+from poeem.training.run import train_state
+from poeem.training.state import TrainingState
+from poeem.training.twin import TwinFolder, query_vectors
+from poeem.types import FloatArray, IntArray, SearchResult
+
+NUM_LISTS = 256
+PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+CURVE_USERS = 5000
+
+Curve = dict[str, list[float]]
+
+
+class Curves:
+    """Takes a training's evaluations, as a writer of scalars."""
+
+    def __init__(self) -> None:
+        self.curve: Curve = {}
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Keep a figure; steps stand beside the first."""
+        self.curve.setdefault(name.removeprefix("evaluation/"), []).append(round(value, 5))
+        steps = self.curve.setdefault("step", [])
+        if not steps or steps[-1] != step:
+            steps.append(step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Data, its twin, and the settings of joint models."""
+
+    config: Config
+    prepared: Prepared
+    evaluation: EvaluationSet
+    twin: TwinFolder
+    num_bytes: int
+
+    def joint(self, recipe: str, **layer: Any) -> TrainingState:
+        """Return a joint model at the twin's warm start, with settings of the layer changed."""
+        config = recipe_config(recipe, self.config, self.num_bytes, self.config.train.seed)
+        config = dataclasses.replace(config, layer=dataclasses.replace(config.layer, **layer))
+        return self.twin.joint_state(config)
+
+    def train(self, state: TrainingState, title: str) -> Curve:
+        """Train to the end; return figures of the start and of every epoch."""
+        every = dataclasses.replace(state.config.train, eval_every=1, eval_users=CURVE_USERS)
+        state.config = dataclasses.replace(state.config, train=every)
+        writer = Curves()
+        if state.layer.phase is not Phase.JOINT:
+            state.layer.warm_start(state.model.all_items())
+        sample = self.evaluation.sample(CURVE_USERS, state.config.train.seed)
+        state.model.eval()
+        state.layer.eval()
+        for name, value in evaluate_state(state, sample, self.prepared.pairs).items():
+            writer.add_scalar(name, value, state.step)
+        watched = dataclasses.replace(self.prepared, validation=self.evaluation)
+        train_state(state, watched, display=Bar, title=title, writer=writer)
+        state.model.eval()
+        state.layer.eval()
+        return writer.curve
+
+
+def random_start(state: TrainingState) -> None:
+    """Start codebooks at random, as large as parts of vectors, and quantize from now on."""
+    layer = state.layer
+    generator = torch.Generator().manual_seed(layer.config.seed)
+    scale = state.model.all_items().std()
+    with torch.no_grad():
+        layer.codebooks.copy_(torch.randn(layer.codebooks.shape, generator=generator) * scale)
+    layer.phase = Phase.JOINT
+
+
+def codewords(bench: Bench) -> dict[str, Curve]:
+    """Return curves of codeword use with and without warm start and revival."""
+    found = {}
+    for name, warm, window in (
+        ("warm start", True, 0),
+        ("random start", False, 0),
+        ("random start, revival", False, 32),
+    ):
+        say(f"codewords: {name}")
+        state = bench.joint("paper", revive_window=window)
+        if not warm:
+            random_start(state)
+        found[name] = bench.train(state, name)
+    return found
+
+
+def rotation(bench: Bench) -> dict[str, Curve]:
+    """Return curves of distortion and recall with and without a rotation."""
+    found = {}
+    for name, turned in (("rotation", True), ("no rotation", False)):
+        say(f"rotation: {name}")
+        found[name] = bench.train(bench.joint("paper", rotation=turned), name)
+    return found
+
+
+def score(bench: Bench, search: Any) -> float:
+    """Return recall@100 of a function from rows and k to item numbers."""
+
+    def answers(rows: IntArray, k: int) -> SearchResult:
+        return SearchResult(search(rows, k), np.empty((0, 0), dtype=np.float32))
+
+    ranked = search_excluding(answers, bench.evaluation, max(CUTOFFS))
+    return round(bench.evaluation.score(ranked)["recall@100"], 5)
+
+
+def of_lists(
+    queries: FloatArray, vectors: FloatArray, lists: IntArray, order: IntArray, num_probes: int
+) -> Any:
+    """Return a search of float vectors in the `num_probes` first lists of each query's order."""
+    rank = np.argsort(order, axis=1)  # [num_queries, num_lists]: place of each list
+
+    def search(rows: IntArray, k: int) -> IntArray:
+        found = np.full((len(rows), k), -1, dtype=np.int64)
+        for start in range(0, len(rows), 512):
+            part = rows[start : start + 512]
+            scores = queries[part] @ vectors.T
+            scores[rank[part][:, lists] >= num_probes] = -np.inf
+            top = min(k, scores.shape[1])
+            best = torch.from_numpy(scores).topk(top, dim=1)
+            ids = best.indices.masked_fill(best.values == -torch.inf, -1)
+            found[start : start + 512, :top] = ids.numpy()
+        return found
+
+    return search
+
+
+def probes(bench: Bench) -> dict[str, Any]:
+    """Return recall@100 by lists visited: learned lists and k-means lists, codes and floats."""
+    import faiss
+
+    say(f"probes: {NUM_LISTS} lists learned with the model")
+    state = bench.joint("ours-product", num_lists=NUM_LISTS)
+    bench.train(state, "learned lists")
+    queries = query_vectors(state, bench.prepared, bench.evaluation)
+    vectors = state.model.all_items()
+    index = build_index(state.layer, None, vectors, metric="ip")
+    lists = state.layer.encode(vectors)[1].numpy()
+    parts = state.layer.export_parts()
+    turned = queries if parts.rotation is None else queries @ parts.rotation.T
+    order = np.argsort(-(turned @ parts.centroids.T), axis=1, kind="stable")
+    twin_vectors = np.load(bench.twin.path / "vectors.npy")
+    twin_queries = np.load(bench.twin.path / "queries.npy")
+    dim, size = twin_vectors.shape[1], bench.num_bytes
+    rivals = {
+        "k-means lists, codes": f"OPQ{size},IVF{NUM_LISTS},PQ{size}x8np",
+        "k-means lists, floats": f"IVF{NUM_LISTS},Flat",
+    }
+    built = {}
+    for name, description in rivals.items():
+        say(f"probes: Faiss {description}")
+        built[name] = faiss.index_factory(dim, description, faiss.METRIC_INNER_PRODUCT)
+        built[name].train(twin_vectors)
+        built[name].add(twin_vectors)
+    found: dict[str, list[float]] = {}
+    for num_probes in PROBES:
+        say(f"probes: {num_probes} of {NUM_LISTS}")
+
+        def learned(rows: IntArray, k: int, num_probes: int = num_probes) -> IntArray:
+            k = min(k, index.num_items)
+            return index.search(queries[rows], k, num_probes=num_probes).ids
+
+        floats = of_lists(queries, vectors.numpy(), lists, order, num_probes)
+        found.setdefault("learned lists, codes", []).append(score(bench, learned))
+        found.setdefault("learned lists, floats", []).append(score(bench, floats))
+        for name, rival in built.items():
+            faiss.extract_index_ivf(rival).nprobe = num_probes
+
+            def afterwards(rows: IntArray, k: int, rival: Any = rival) -> IntArray:
+                return rival.search(twin_queries[rows], k)[1]
+
+            found.setdefault(name, []).append(score(bench, afterwards))
+    sizes = np.bincount(lists, minlength=NUM_LISTS)
+    of_kmeans = built["k-means lists, floats"].invlists
+    kmeans_sizes = np.array([of_kmeans.list_size(i) for i in range(NUM_LISTS)])
+    return {
+        "num_lists": NUM_LISTS,
+        "num_probes": list(PROBES),
+        "recall@100": found,
+        "learned over k-means, 1 probe": {
+            kind: round(found[f"learned lists, {kind}"][0] / found[f"k-means lists, {kind}"][0], 4)
+            for kind in ("codes", "floats")
+        },
+        "share of items in a query's first list": {
+            "learned": _first_list_share(order, sizes),
+            "k-means": _first_list_share(_kmeans_order(built, twin_queries), kmeans_sizes),
+        },
+    }
+
+
+def _kmeans_order(built: dict[str, Any], queries: FloatArray) -> IntArray:
+    order: IntArray = built["k-means lists, floats"].quantizer.search(queries, 1)[1]
+    return order
+
+
+def _first_list_share(order: IntArray, sizes: IntArray) -> float:
+    """Return how much of the catalogue one probe looks at: a large list is no good list."""
+    return round(float(sizes[order[:, 0]].mean() / sizes.sum()), 5)
+
+
+def build(threads: int) -> dict[str, Any]:
+    """Return seconds to build by number of items, each in its own process."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "faiss_opq": []}
+    script = str(Path(__file__).with_name("build_time.py"))
+    for count in SIZES:
+        for side, rows in found.items():
+            say(f"build: {side}, {count:,} items")
+            words = ["--side", side, "--items", str(count), "--threads", str(threads)]
+            done = subprocess.run(
+                [sys.executable, script, *words], capture_output=True, text=True, check=True
+            )
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    seconds = {side: [round(row["seconds"], 3) for row in rows] for side, rows in found.items()}
+    ratios = [round(b / a, 1) for a, b in zip(seconds["ours"], seconds["faiss_opq"], strict=True)]
+    return {
+        "items": list(SIZES),
+        "threads": threads,
+        "seconds": seconds,
+        "faiss_over_ours": ratios,
+        "runs": found,
+    }
+
+
+def draw(figures: dict[str, Any], title: str, path: Path) -> None:
+    """Draw the parts that are there."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 8.5), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontweight="bold")
+    (use, distortion, recall), (by_probes, by_probes_floats, seconds) = figure.subplots(2, 3)
+    for name, curve in figures.get("codewords", {}).items():
+        use.plot(curve["step"], [100 * v for v in curve["used_codewords"]], "o-", label=name)
+    _label(use, "codewords in use", "steps", "% of codewords")
+    for name, curve in figures.get("rotation", {}).items():
+        distortion.plot(curve["step"], curve["distortion"], "o-", label=name)
+        recall.plot(curve["step"], curve["quantized_recall@100"], "o-", label=name)
+    _label(distortion, "distortion with and without rotation", "steps", "mean |x - T(x)|^2")
+    _label(recall, "recall with and without rotation", "steps", "recall@100 of the codes")
+    found = figures.get("probes")
+    for axes, kind in ((by_probes, "codes"), (by_probes_floats, "floats")):
+        for lists in ("learned lists", "k-means lists") if found else ():
+            values = found["recall@100"][f"{lists}, {kind}"]
+            axes.plot(found["num_probes"], values, "o-", label=lists)
+        axes.set_xscale("log", base=2)
+        _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
+    found = figures.get("build")
+    for side, label in (("ours", "torch-poeem"), ("faiss_opq", "Faiss OPQ+PQ")):
+        if found:
+            seconds.plot(found["items"], found["seconds"][side], "o-", label=label)
+    seconds.set_xscale("log")
+    seconds.set_yscale("log")
+    _label(seconds, "from vectors to an index, 8 bytes", "items", "seconds")
+    figure.savefig(path)
+
+
+def _label(axes: Any, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def bench_of(options: argparse.Namespace) -> Bench:
+    """Prepare the data, and train the twin where it is missing."""
+    extra = {"train": {"num_threads": options.threads, "seed": options.seed}}
+    if options.epochs:
+        extra["train"] |= {"epochs": options.epochs, "warm_start_epoch": options.epochs // 2}
+    config = settings(options.data, extra)
+    prepared = prepare(config)
+    evaluation = measured_pairs(config, prepared)
+    twin = TwinFolder(Path("runs") / "compare" / options.data, config, prepared, evaluation)
+    twin.train(Bar)
+    return Bench(config, prepared, evaluation, twin, options.bytes)
+
+
+PARTS = {"codewords": codewords, "rotation": rotation, "probes": probes}
+
+
+def main() -> None:
+    """Make what is missing, and the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="?", choices=SETS, default="gowalla")
+    parser.add_argument("--bytes", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="fewer than usual, to try the script")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "build"], default=[*PARTS, "build"])
+    parser.add_argument("--again", action="store_true", help="make anew what is there")
+    parser.add_argument("--draw", action="store_true", help="only draw")
+    options = parser.parse_args()
+    name = f"paper_figures_{options.data}"
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text()) if path.exists() else {"figures": {}}
+    figures, made_by = found["figures"], found.get("made_by", {})
+    todo = [part for part in options.only if options.again or part not in figures]
+    torch.set_num_threads(options.threads)
+    bench = None
+    for part in () if options.draw else todo:
+        if part == "build":
+            figures[part] = build(options.threads)
+        else:
+            bench = bench or bench_of(options)
+            figures[part] = PARTS[part](bench)
+        now = circumstances()
+        made_by[part] = {key: now[key] for key in ("when", "commit", "command")}
+        facts = {"data": options.data, "seed": options.seed, "bytes": options.bytes}
+        write_result(name, {**facts, "made_by": made_by, "figures": figures})
+    draw(figures, f"{options.data}, {options.bytes} bytes an item", RESULTS / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

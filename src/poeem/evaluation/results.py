@@ -1,0 +1,245 @@
+"""Rows of a comparison in a file: each kept as soon as it is known, so that a cut run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from poeem.errors import DataError
+from poeem.files import atomic_write
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = ("recall@20", "recall@100", "precision@100")
+_KEY = ("seed", "bytes", "name")
+
+Figures = dict[str, Any]
+
+
+class ResultFile:
+    """Rows of a comparison, as a JSON file.
+
+    A row is a dict with at least seed, bytes (of the budget; 0 = it takes none), name, label, kind
+    and settings; then either the figures of `METRICS`, bytes_per_item and build_seconds, or
+    `cannot`, why there is no such index.
+
+    Args:
+        path: the file; may be missing.
+        facts: what is true of all rows and of this call; replaces what the file has.
+
+    Raises:
+        DataError: the file is there and no comparison, or one of something else.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path = path
+        self.facts = dict(facts)
+        self.rows: list[Figures] = []
+        if path.exists():
+            self.rows = self._read()
+
+    def _read(self) -> list[Figures]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            rows: list[Figures] = found["rows"]
+            _ = [row[key] for row in rows for key in (*_KEY, "settings")]
+            same = found["benchmark"] == self.facts["benchmark"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: not a comparison: {error!r}") from error
+        if not same:
+            raise DataError(
+                f"{self.path}: got {found['benchmark']!r}, wanted {self.facts['benchmark']!r}"
+            )
+        return rows
+
+    def has(self, seed: int, num_bytes: int, name: str, settings: str) -> bool:
+        """Return whether there is such a row, made with these settings."""
+        row = self._find(seed, num_bytes, name)
+        return row is not None and row["settings"] == settings
+
+    def _find(self, seed: int, num_bytes: int, name: str) -> Figures | None:
+        key = (seed, num_bytes, name)
+        return next((row for row in self.rows if tuple(row[k] for k in _KEY) == key), None)
+
+    def add(self, row: Figures) -> None:
+        """Keep a row, in the place of one with the same seed, bytes and name, and save."""
+        key = tuple(row[k] for k in _KEY)
+        self.rows = [old for old in self.rows if tuple(old[k] for k in _KEY) != key]
+        self.rows.append(row)
+        self.save()
+
+    def save(self) -> None:
+        """Write facts, means and rows. Raises SaveError: the file before is whole."""
+        value = {**self.facts, "mean": [vars(m) for m in means(self.rows)]}
+        value["verdicts"] = [vars(verdict) for verdict in verdicts(self.rows)]
+        value["rows"] = self.rows
+        text = json.dumps(value, indent=1, allow_nan=False)
+        with atomic_write(self.path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def seconds_of(self, name: str) -> float | None:
+        """Return how long a row of this name took so far, on average; None = nobody knows."""
+        spent = [r["spent_seconds"] for r in self.rows if r["name"] == name]
+        return float(np.mean(spent)) if spent else None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A row of the table: one index at one budget, over all its seeds.
+
+    figures: of each of `METRICS`, mean, lowest and highest. cannot: why there are none.
+    """
+
+    bytes: int
+    name: str
+    label: str
+    kind: str
+    seeds: list[int]
+    figures: dict[str, dict[str, float]]
+    bytes_per_item: float | None
+    build_seconds: float | None
+    cannot: str | None
+
+
+def means(rows: Sequence[Figures]) -> list[Mean]:
+    """Return rows over seeds, by budget, then in the order in which names came first."""
+    groups: dict[tuple[int, str], list[Figures]] = {}
+    for row in rows:
+        groups.setdefault((row["bytes"], row["name"]), []).append(row)
+    place = {row["name"]: at for at, row in reversed(list(enumerate(rows)))}
+    ordered = sorted(groups, key=lambda key: (key[0], place[key[1]]))
+    return [_mean(groups[key]) for key in ordered]
+
+
+def _mean(rows: Sequence[Figures]) -> Mean:
+    first = rows[0]
+    measured = [row for row in rows if "cannot" not in row]
+
+    def average(key: str) -> float | None:
+        values = [row[key] for row in measured if row.get(key) is not None]
+        return round(float(np.mean(values)), 3) if values else None
+
+    figures = {}
+    for name in METRICS if measured else ():
+        values = [row[name] for row in measured]
+        figures[name] = {
+            "mean": round(float(np.mean(values)), 5),
+            "lowest": round(min(values), 5),
+            "highest": round(max(values), 5),
+        }
+    return Mean(
+        bytes=first["bytes"],
+        name=first["name"],
+        label=first["label"],
+        kind=first["kind"],
+        seeds=sorted(row["seed"] for row in rows),
+        figures=figures,
+        bytes_per_item=average("bytes_per_item"),
+        build_seconds=average("build_seconds"),
+        cannot=None if measured else first["cannot"],
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a joint index stands at a budget, by mean recall@100.
+
+    name, label: the joint index. best: label of the best index built afterwards at this budget.
+    over_best, over_exact: its recall over theirs and over exact search of float vectors.
+    """
+
+    bytes: int
+    name: str
+    label: str
+    recall: float
+    best: str
+    over_best: float
+    over_exact: float | None
+
+
+def verdicts(rows: Sequence[Figures]) -> list[Verdict]:
+    """Compare each joint index with the best built afterwards, over the seeds that all have."""
+    shared = set.intersection(*(set(mean.seeds) for mean in means(rows))) if rows else set()
+    found = [mean for mean in means([r for r in rows if r["seed"] in shared]) if mean.figures]
+
+    def recall(mean: Mean) -> float:
+        return mean.figures["recall@100"]["mean"]
+
+    exact = next((recall(mean) for mean in found if mean.kind == "float"), None)
+    result = []
+    for mean in found:
+        after = [m for m in found if m.kind == "afterwards" and m.bytes == mean.bytes]
+        if mean.kind != "joint" or not after:
+            continue
+        best = max(after, key=recall)
+        result.append(
+            Verdict(
+                bytes=mean.bytes,
+                name=mean.name,
+                label=mean.label,
+                recall=recall(mean),
+                best=best.label,
+                over_best=round(recall(mean) / recall(best), 4),
+                over_exact=None if exact is None else round(recall(mean) / exact, 4),
+            )
+        )
+    return result
+
+
+def verdict_table(rows: Sequence[Figures]) -> Table:
+    """Return the verdicts as a table for the terminal; needs rich."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="recall@100", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("budget", justify="right")
+    for name in ("trained jointly", "best built afterwards"):
+        table.add_column(name, no_wrap=True)
+    for name in ("over the best", "over exact"):
+        table.add_column(name, justify="right")
+    for each in verdicts(rows):
+        exact = "-" if each.over_exact is None else f"{each.over_exact:.3f}"
+        table.add_row(f"{each.bytes}", each.label, each.best, f"{each.over_best:.3f}", exact)
+    return table
+
+
+def means_table(rows: Sequence[Figures], title: str) -> Table:
+    """Return means and spreads as a table for the terminal; needs rich."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("budget", justify="right")
+    table.add_column("index", no_wrap=True)
+    for name in (*METRICS, "bytes an item", "build", "seeds"):
+        table.add_column(name, justify="right")
+    found = means(rows)
+    for at, mean in enumerate(found):
+        if at and mean.bytes != found[at - 1].bytes:
+            table.add_section()
+        budget = f"{mean.bytes}" if mean.bytes else "-"
+        style = "bold" if mean.kind == "joint" else None
+        if mean.cannot is not None:
+            table.add_row(budget, mean.label, *("-",) * 6, style="dim")
+            continue
+        seconds = "-" if mean.build_seconds is None else f"{mean.build_seconds:.1f} s"
+        cells = [_with_spread(mean.figures[name]) for name in METRICS]
+        size = f"{mean.bytes_per_item:,.1f}"
+        table.add_row(budget, mean.label, *cells, size, seconds, str(len(mean.seeds)), style=style)
+    return table
+
+
+def _with_spread(figure: Mapping[str, float]) -> str:
+    half = (figure["highest"] - figure["lowest"]) / 2
+    return f"{figure['mean']:.4f}" + (f" ±{half:.4f}" if half else "")
+
+
+def reasons(rows: Sequence[Figures]) -> list[str]:
+    """Return a line for each index that there is not at a budget."""
+    return [f"{m.label}, {m.bytes} bytes: {m.cannot}" for m in means(rows) if m.cannot is not None]

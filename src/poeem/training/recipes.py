@@ -1,0 +1,49 @@
+"""Ways to train a model with its index, by name: what `poeem compare` puts side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from poeem.config import Config
+from poeem.errors import ConfigError
+
+RECIPES = {
+    "paper": "the paper's recipe",
+    "ours-product": "torch-poeem, product codes",
+    "ours-residual": "torch-poeem, residual codes",
+}
+"""Name -> label of its rows."""
+
+OURS = "ours"
+"""Stands for the one of our two whose codes are the family of the settings."""
+
+
+def resolved(name: str, config: Config) -> str:
+    """Return the recipe that a name means."""
+    return f"ours-{config.layer.family}" if name == OURS else name
+
+
+def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Config:
+    """Return the settings of a recipe.
+
+    paper: product codes with a rotation, turned by Givens descent; the retrieval loss goes through
+        to the vectors alone, codebooks, centroids and rotation learn from the distortion loss;
+        nothing pulls vectors to codewords. Towers, data, steps and rates are those of `config`.
+    ours-product, ours-residual: `config`, which without options is the library's defaults, with
+        codes of this family. A rotation is learned as told, or else by the family.
+
+    Args:
+        name: one of `RECIPES`.
+        num_bytes: of an item's code.
+        seed: of training and of the layer.
+
+    Source: Zhang et al., arXiv 2105.03933, eq. 6-8; Jiang et al., arXiv 2203.05082.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe: got {name!r}, wanted one of {', '.join(RECIPES)}")
+    family = name.removeprefix("ours-") if name != "paper" else "product"
+    layer = dataclasses.replace(config.layer, num_subspaces=num_bytes, seed=seed, family=family)
+    train = dataclasses.replace(config.train, seed=seed)
+    if name == "paper":
+        layer = dataclasses.replace(layer, rotation=True, gradient="vectors", commitment_weight=0.0)
+    return dataclasses.replace(config, layer=layer, train=train)

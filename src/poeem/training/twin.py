@@ -1,0 +1,141 @@
+"""The float twin of joint models: same towers, data, order and steps, no index layer.
+
+Before the warm start a joint run and its twin are the same run, to the bit. So the twin is trained
+once, and what it was at that point is where every joint model begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from poeem.config import Config
+from poeem.evaluation.protocol import EvaluationSet
+from poeem.evaluation.rival_process import save_inputs
+from poeem.files import atomic_write
+from poeem.training.checkpoint import load_checkpoint, save_checkpoint
+from poeem.training.loop import evaluate_state
+from poeem.training.prepared import Prepared
+from poeem.training.run import MakeDisplay, new_state, train_state
+from poeem.training.state import TrainingState
+from poeem.types import FloatArray
+
+# Of training, but nothing to a model without an index layer.
+_ONLY_JOINT = ("codebook_learning_rate", "rotation_learning_rate", "coarse_weight")
+# Nothing to the figures.
+_NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
+
+
+def fork(state: TrainingState, other: TrainingState) -> None:
+    """Bring another state to where `state` stands, all but the layer, the optimizer included."""
+    shared = {k: v.clone() for k, v in state.tensors().items() if "layer/" not in k}
+    other.load_tensors(other.tensors() | shared)
+    other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
+
+
+def settings_mark(config: Config, *, joint: bool) -> str:
+    """Return 8 hexadecimal digits that change with any setting that a figure depends on.
+
+    Args:
+        joint: whether those of the index layer are among them.
+    """
+    values = config.to_dict()
+    train = values["train"]
+    left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
+    values["train"] = {k: v for k, v in train.items() if k not in left_out}
+    sections = ("data", "model", "train", "layer", "build") if joint else ("data", "model", "train")
+    text = json.dumps({name: values[name] for name in sections}, sort_keys=True)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+class TwinFolder:
+    """A twin in a folder: trained once, found again by whoever needs it.
+
+    Args:
+        root: holds a folder for each twin, named by its seed and settings.
+        config: the twin's settings; what is of the layer alone does not count.
+        prepared: the data.
+        evaluation: the pairs to measure on.
+    """
+
+    def __init__(
+        self, root: Path, config: Config, prepared: Prepared, evaluation: EvaluationSet
+    ) -> None:
+        mark = settings_mark(config, joint=False)
+        self.path = root / f"seed{config.train.seed}-{mark}"
+        self.config, self.prepared, self.evaluation = config, prepared, evaluation
+
+    def is_trained(self) -> bool:
+        """Return whether there is nothing left to do."""
+        return (self.path / "figures.json").exists()
+
+    def train(self, display: MakeDisplay | None = None) -> None:
+        """Train the twin, on from its last checkpoint, and write what rivals and joint runs need.
+
+        Raises:
+            TrainingInterrupted: Ctrl-C; calling it again goes on.
+        """
+        if self.is_trained():
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        state = new_state(self.config, self.prepared, joint=False)
+        checkpoint = self.path / "twin.safetensors"
+        if checkpoint.exists():
+            load_checkpoint(state, checkpoint)
+        train_state(
+            state,
+            dataclasses.replace(self.prepared, validation=None),  # nothing to look at on the way
+            checkpoint=checkpoint,
+            display=display,
+            title="float twin",
+            on_warm_start=lambda now: save_checkpoint(now, self._fork),
+        )
+        state.model.eval()
+        figures = evaluate_state(state, self.evaluation, self.prepared.pairs)
+        vectors: FloatArray = state.model.all_items().cpu().numpy()
+        queries = query_vectors(state, self.prepared, self.evaluation)
+        save_inputs(self.path, vectors, queries, self.evaluation)
+        with atomic_write(self.path / "figures.json") as temporary:  # last: says that all is there
+            temporary.write_text(json.dumps(figures), encoding="utf-8")
+
+    def figures(self) -> dict[str, float]:
+        """Return recall and precision of exact search over its float vectors."""
+        found: dict[str, float] = json.loads((self.path / "figures.json").read_text("utf-8"))
+        return found
+
+    def trained(self) -> TrainingState:
+        """Return the twin after its last step."""
+        state = new_state(self.config, self.prepared, joint=False)
+        load_checkpoint(state, self.path / "twin.safetensors")
+        return state
+
+    def joint_state(self, config: Config) -> TrainingState:
+        """Return a joint model where the twin stood before the warm start.
+
+        Args:
+            config: differs from the twin's in nothing that counts before the warm start.
+        """
+        before = new_state(self.config, self.prepared, joint=False)
+        load_checkpoint(before, self._fork)
+        state = new_state(config, self.prepared, joint=True)
+        fork(before, state)
+        return state
+
+    @property
+    def _fork(self) -> Path:
+        return self.path / "warm-start.safetensors"
+
+
+@torch.no_grad()
+def query_vectors(
+    state: TrainingState, prepared: Prepared, evaluation: EvaluationSet
+) -> FloatArray:
+    """Return the vectors of the users of `evaluation`, float32 [n, dim]."""
+    users = prepared.pairs.histories.of(torch.from_numpy(evaluation.users)).to(state.device)
+    vectors: FloatArray = np.asarray(state.model.encode_queries(users).cpu().numpy())
+    return vectors
