@@ -50,8 +50,18 @@ def test_a_wider_beam_loses_less(case):
 
 def test_a_beam_of_one_is_the_greedy_choice(case):
     x, codebooks = case
-    greedy = residual.assign(x, codebooks, beam=1)
-    assert torch.equal(residual.assign_by_torch(x, codebooks, beam=1), greedy)
+    left, greedy = x, []
+    for book in codebooks:
+        greedy.append(torch.cdist(left, book).argmin(1))
+        left = left - book[greedy[-1]]
+    assert torch.equal(residual.assign(x, codebooks, beam=1), torch.stack(greedy, dim=1))
+
+
+@pytest.mark.parametrize("beam", [1, 3, 20])
+def test_the_native_search_finds_what_torch_finds(case, beam):
+    x, codebooks = case
+    slow = residual.assign_by_torch(x.double(), codebooks.double(), beam=beam)
+    assert torch.equal(residual.assign(x, codebooks, beam=beam), slow)
 
 
 def test_each_refit_loses_less(case):

@@ -28,7 +28,7 @@ def nearest(points: Tensor, centers: Tensor) -> Tensor:
     Returns:
         int64 [num_groups, n].
     """
-    if _is_native(points) and _is_native(centers) and points.shape[2] > 0:
+    if is_native(points) and is_native(centers) and points.shape[2] > 0:
         found = _native.nearest(
             points.detach().numpy(),
             centers.detach().contiguous().numpy(),
@@ -39,7 +39,8 @@ def nearest(points: Tensor, centers: Tensor) -> Tensor:
     return nearest_by_torch(points, centers)
 
 
-def _is_native(tensor: Tensor) -> bool:
+def is_native(tensor: Tensor) -> bool:
+    """Say whether the native core can take this tensor."""
     return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 
+from poeem import _native
 from poeem.quantize.kmeans import kmeans
-from poeem.quantize.nearest import nearest
+from poeem.quantize.nearest import is_native, nearest
 
 # Floats of the beam's distances held at once.
 _BLOCK = 2**24
@@ -29,18 +32,16 @@ def assign(residuals: Tensor, codebooks: Tensor, *, beam: int = 1) -> Tensor:
     Source: Babenko and Lempitsky, Additive quantization, CVPR 2014; Liu et al., Improved residual
         vector quantization, 2015, for the beam.
     """
-    if beam == 1:
-        return _assign_greedily(residuals, codebooks)
+    if is_native(residuals) and is_native(codebooks):
+        found = _native.encode_residual(
+            residuals.detach().contiguous().numpy(),
+            codebooks.detach().contiguous().numpy(),
+            beam=beam,
+            num_threads=torch.get_num_threads(),
+            kernel=os.environ.get(_native.KERNEL_VARIABLE, ""),
+        )
+        return torch.from_numpy(found)
     return assign_by_torch(residuals, codebooks, beam=beam)
-
-
-def _assign_greedily(residuals: Tensor, codebooks: Tensor) -> Tensor:
-    codes, left = [], residuals
-    for book in codebooks:
-        code = nearest(left.unsqueeze(0), book.unsqueeze(0))[0]
-        left = left - book[code]
-        codes.append(code)
-    return torch.stack(codes, dim=1)
 
 
 @torch.no_grad()
