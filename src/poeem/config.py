@@ -101,7 +101,7 @@ class LayerConfig(_Checked):
         None, "learn a rotation of the vectors; none = for product codes, which need it"
     )
     beam: int = setting(
-        8, "residual codes: partial sums kept in the search for codes; 1 = greedy", low=1, high=256
+        1, "residual codes: partial sums kept in the search for codes; 1 = greedy", low=1, high=256
     )
     gradient: str = setting(
         "vectors",
@@ -113,7 +113,7 @@ class LayerConfig(_Checked):
         10.0, "weight of |sg(x) - T(x)|^2, which pulls codewords to vectors", low=0
     )
     commitment_weight: float = setting(
-        0.1, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
+        0.0, "weight of |x - sg(T(x))|^2, which pulls vectors to codewords", low=0
     )
     pass_through_steps: int | None = setting(
         1000,
@@ -184,13 +184,26 @@ class TrainConfig(_Checked):
 
     epochs: int = setting(10, "passes over the training pairs", low=1)
     warm_start_epoch: int = setting(
-        6, "epochs of plain float training before the index joins in", low=0
+        4, "epochs of plain float training before the index joins in", low=0
     )
     batch_size: int = setting(4096, "pairs per step; the others in it are the negatives", low=2)
     learning_rate: float = setting(3e-3, "Adam's step size for towers", low=0)
-    codebook_learning_rate: float = setting(3e-3, "Adam's step size for the layer", low=0)
+    codebook_learning_rate: float = setting(
+        3e-4, "Adam's step size for the layer; small, so that codes stay", low=0
+    )
     rotation_learning_rate: float = setting(1e-3, "largest Givens angle per step, radians", low=0)
-    decay_epochs: int = setting(3, "last epochs in which the step sizes go to 0", low=0)
+    decay_epochs: int = setting(
+        3, "epochs in which the step sizes go to 0, before the frozen ones", low=0
+    )
+    frozen_epochs: int = setting(
+        1,
+        "last epochs in which codes and item tower stay, and codewords and query tower learn from "
+        "the retrieval loss; a float twin has none",
+        low=0,
+    )
+    frozen_rate: float = setting(
+        0.1, "share of the towers' step size that the frozen epochs begin with", low=0, high=1
+    )
     coarse_weight: float = setting(
         1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0
     )

@@ -108,29 +108,34 @@ def test_an_option_out_of_its_range(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("given", "warm", "decay"),
+    ("given", "warm", "decay", "frozen"),
     [
-        ((), 6, 3),
-        (("--epochs", "5"), 3, 2),
-        (("--epochs", "1"), 0, 1),
-        (("--epochs", "24"), 14, 3),
-        (("--epochs", "24", "--warm-start-epoch", "18"), 18, 3),
-        (("--epochs", "5", "--warm-start-epoch", "4"), 4, 1),
-        (("--epochs", "5", "--decay-epochs", "4"), 3, 4),
-        (("--warm-start-epoch", "9"), 9, 1),
+        ((), 4, 3, 1),
+        (("--epochs", "5"), 2, 2, 1),
+        (("--epochs", "1"), 0, 1, 0),
+        (("--epochs", "24"), 10, 3, 1),
+        (("--epochs", "24", "--warm-start-epoch", "18"), 18, 3, 1),
+        (("--epochs", "5", "--warm-start-epoch", "4"), 4, 1, 0),
+        (("--epochs", "5", "--decay-epochs", "4"), 2, 4, 1),
+        (("--warm-start-epoch", "9"), 9, 1, 0),
+        (("--warm-start-epoch", "7", "--frozen-epochs", "2"), 7, 1, 2),
     ],
 )
-def test_the_warm_start_fits_the_epochs(given, warm, decay):
+def test_the_warm_start_fits_the_epochs(given, warm, decay, frozen):
     train = shown(*given).train
-    assert (train.warm_start_epoch, train.decay_epochs) == (warm, decay)
+    assert (train.warm_start_epoch, train.decay_epochs, train.frozen_epochs) == (
+        warm,
+        decay,
+        frozen,
+    )
 
 
 def test_a_scaled_warm_start_is_said(tmp_path):
     file = tmp_path / "settings.toml"
     file.write_text("[train]\nepochs = 5\n")
     call = Call("train", "--show-config", "--config", file)
-    assert "--warm-start-epoch 3: scaled to 5 epochs (the default is 6 of 10)" in call.err
-    assert tomllib.loads(call.out)["train"]["warm_start_epoch"] == 3
+    assert "--warm-start-epoch 2: scaled to 5 epochs (the default is 4 of 10)" in call.err
+    assert tomllib.loads(call.out)["train"]["warm_start_epoch"] == 2
     file.write_text("[train]\nepochs = 5\nwarm_start_epoch = 1\n")
     assert Call("train", "--show-config", "--config", file).err == ""
 

@@ -91,7 +91,7 @@ def test_it_learns(taste, query_tower, num_lists):
     assert after["used_codewords"] > 0.8
 
 
-@pytest.mark.parametrize("stop", [3, 45, 52, 70])
+@pytest.mark.parametrize("stop", [3, 45, 52, 70, 74])
 @pytest.mark.parametrize("joint", [True, False])
 def test_resume_equals_not_having_stopped(taste, stop, joint, tmp_path):
     pairs, _ = taste
@@ -234,7 +234,15 @@ def test_unknown_device():
 
 
 def test_rate_factor():
-    train_config = TrainConfig(epochs=10, decay_epochs=4)
-    assert [rate_factor(train_config, e) for e in (0, 6, 8, 10)] == [1, 1, 0.5, 0]
-    assert rate_factor(TrainConfig(epochs=10, decay_epochs=0), 9.9) == 1
-    assert rate_factor(TrainConfig(epochs=2, decay_epochs=4), 1) == 0.5
+    twin = TrainConfig(epochs=10, decay_epochs=4, frozen_epochs=0)
+    for joint in (True, False):
+        factors = [rate_factor(twin, epoch, joint=joint) for epoch in (0, 6, 8, 10)]
+        assert factors == [1, 1, 0.5, 0]
+    frozen = TrainConfig(epochs=10, decay_epochs=4, frozen_epochs=2)
+    assert [rate_factor(frozen, e, joint=False) for e in (6, 8, 10)] == [1, 0.5, 0]
+    factors = [rate_factor(frozen, epoch, joint=True) for epoch in (4, 6, 7, 8, 9, 10)]
+    assert factors == [1, 0.5, 0.25, 1, 0.5, 0]
+    constant = TrainConfig(epochs=10, decay_epochs=0, frozen_epochs=0)
+    assert rate_factor(constant, 9.9, joint=True) == 1
+    short = TrainConfig(epochs=2, decay_epochs=4, frozen_epochs=0)
+    assert rate_factor(short, 1, joint=True) == 0.5

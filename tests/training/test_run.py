@@ -56,7 +56,7 @@ def make_config(path, **sections):
         "model": {"dim": 8, "query_tower": "history", "max_history": 6},
         "layer": {"num_subspaces": 4, "num_codewords": 16, "kmeans_iterations": 3}
         | {"rotation_iterations": 2},
-        "train": {"epochs": 3, "warm_start_epoch": 2, "batch_size": 64, "eval_every": 0},
+        "train": {"epochs": 3, "warm_start_epoch": 1, "batch_size": 64, "eval_every": 0},
     }
     for name, section in sections.items():
         values[name] = values.get(name, {}) | section
@@ -253,6 +253,8 @@ def test_what_may_change_on_resume(config, folder):
 def test_what_is_refused_before_any_training(config, table, tmp_path):
     with pytest.raises(ConfigError, match="the index is never trained"):
         train_run(make_config(table, train={"warm_start_epoch": 3}), tmp_path / "a")
+    with pytest.raises(ConfigError, match="frozen_epochs: got 1, wanted less than 1"):
+        train_run(make_config(table, train={"warm_start_epoch": 2}), tmp_path / "a")
     with pytest.raises(DataError, match="items: got 30, wanted at least 64"):
         train_run(make_config(table, layer={"num_codewords": 64}), tmp_path / "a")
     with pytest.raises(CheckpointError, match="no run there"):

@@ -12,7 +12,7 @@ def fitted(train: TrainConfig, given: Container[str], usual: TrainConfig) -> Tra
     """Return a schedule whose parts fit its epochs, changing only what was not given.
 
     The warm start gets the share of the epochs that it usually has, and leaves one for the index at
-    least. The step sizes do not begin to fall before it.
+    least; epochs with frozen codes leave one too. The step sizes do not begin to fall before it.
 
     Args:
         train: with the epochs wanted.
@@ -23,6 +23,11 @@ def fitted(train: TrainConfig, given: Container[str], usual: TrainConfig) -> Tra
     if "warm_start_epoch" not in given and train.epochs != usual.epochs:
         share = usual.warm_start_epoch / usual.epochs
         warm = max(0, min(round(train.epochs * share), train.epochs - 1))
+    frozen = train.frozen_epochs
+    if "frozen_epochs" not in given:
+        frozen = min(frozen, max(0, train.epochs - warm - 1))
     if "decay_epochs" not in given:
-        decay = min(decay, max(1, train.epochs - warm))
-    return dataclasses.replace(train, warm_start_epoch=warm, decay_epochs=decay)
+        decay = min(decay, max(1, train.epochs - frozen - warm))
+    return dataclasses.replace(
+        train, warm_start_epoch=warm, decay_epochs=decay, frozen_epochs=frozen
+    )

@@ -320,6 +320,20 @@ class IndexLayer(nn.Module):
             check_numbers("lists", lists, (len(codes),), self.num_lists)
         return self._decode(codes.long(), None if lists is None else lists.long())
 
+    def lookup(self, codes: Tensor, lists: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return T(x) of known codes, with the exact gradient to all parts.
+
+        Args:
+            codes: int64 [n, num_subspaces]. lists: int64 [n], or None without lists.
+
+        Returns:
+            float [n, dim], and the centroid of each list [n, dim] or None without lists; both in
+            the space of the vectors. For training with codes that stay (Zhan et al., Jointly
+            optimizing query encoder and product quantization, CIKM 2021, arXiv 2108.00644).
+        """
+        near = None if lists is None else self._rotate_back(coarse.decode(lists, self.centroids))
+        return self._decode(codes, lists), near
+
     def export_parts(self) -> QuantizerParts:
         """Return rotation, centroids and codebooks as float32 NumPy arrays.
 

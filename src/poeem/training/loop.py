@@ -68,10 +68,14 @@ def train(
                 if on_warm_start is not None:
                     on_warm_start(state)
                 _warm_start(state, display)
+            if layer is not None and state.epoch == _first_frozen(config) and state.batch == 0:
+                state.freeze()
+                display.message("codes frozen: codewords and query tower go on")
             for users, items in pairs.batches(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
-                state.set_rates(rate_factor(config, state.epoch + state.batch / num_batches))
+                position = state.epoch + state.batch / num_batches
+                state.set_rates(rate_factor(config, position, joint=layer is not None))
                 retrieval, extra = _checked_losses(state, pairs, users, items, log_q)
                 state.zero_grad()
                 (retrieval + extra).backward()
@@ -106,19 +110,16 @@ def batch_losses(
         users, items: int64 [n], the pairs of the batch.
         log_q: float32 [num_items], log popularity, or zeros; on the state's device.
     """
-    config, model, layer = state.config, state.model, state.layer
+    config, model = state.config, state.model
     temperature = config.model.temperature
     asking = pairs.histories.of(users, without=items).to(state.device)
     users, items = users.to(state.device), items.to(state.device)
-    queries, vectors = model.encode_queries(asking), model.encode_items(items)
-    extra: Tensor | float = 0.0
-    if layer is not None:
-        out = layer(vectors)
-        vectors, extra = out.vectors, out.loss
-        if out.coarse_vectors is not None and config.train.coarse_weight:
-            extra = extra + config.train.coarse_weight * in_batch_softmax(
-                queries, out.coarse_vectors, temperature=temperature, item_ids=out.lists
-            )
+    queries = model.encode_queries(asking)
+    vectors, near, lists, extra = _item_vectors(state, items)
+    if near is not None and config.train.coarse_weight:
+        extra = extra + config.train.coarse_weight * in_batch_softmax(
+            queries, near, temperature=temperature, item_ids=lists
+        )
     retrieval = in_batch_softmax(
         queries,
         vectors,
@@ -128,6 +129,20 @@ def batch_losses(
         log_q=log_q[items],
     )
     return retrieval, extra
+
+
+def _item_vectors(
+    state: TrainingState, items: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | float]:
+    """Return item vectors as the index sees them, their lists' centroids, lists, layer's loss."""
+    if state.layer is not None and state.frozen is not None:
+        codes, lists = state.frozen.of(items)
+        return *state.layer.lookup(codes, lists), lists, 0.0
+    vectors = state.model.encode_items(items)
+    if state.layer is None:
+        return vectors, None, None, 0.0
+    out = state.layer(vectors)
+    return out.vectors, out.coarse_vectors, out.lists, out.loss
 
 
 def _checked_losses(
@@ -143,11 +158,24 @@ def _checked_losses(
         ) from error
 
 
-def rate_factor(config: TrainConfig, epoch: float) -> float:
-    """Return the share of the step sizes to use at a fractional epoch: 1, then down to 0."""
-    if config.decay_epochs == 0:
+def rate_factor(config: TrainConfig, epoch: float, *, joint: bool) -> float:
+    """Return the share of the step sizes to use at a fractional epoch.
+
+    1, then down to 0; with an index layer once more from 1 to 0 in the frozen epochs.
+    """
+    end, decay = config.epochs, config.decay_epochs
+    if joint and config.frozen_epochs:
+        end = _first_frozen(config)
+        if epoch >= end:
+            return max(0.0, (config.epochs - epoch) / config.frozen_epochs)
+    if decay == 0:
         return 1.0
-    return min(1.0, max(0.0, (config.epochs - epoch) / min(config.decay_epochs, config.epochs)))
+    return min(1.0, max(0.0, (end - epoch) / min(decay, end)))
+
+
+def _first_frozen(config: TrainConfig) -> int:
+    """Return the epoch in which codes are frozen; beyond the last one where they never are."""
+    return config.epochs - config.frozen_epochs if config.frozen_epochs else config.epochs + 1
 
 
 @torch.no_grad()
@@ -167,7 +195,7 @@ def evaluate_state(
     ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude)
     figures = evaluation.score(ranked)
     if layer is not None and layer.phase is Phase.JOINT:
-        quantized = torch.cat([layer.decode(*layer.encode(part)) for part in items.split(65_536)])
+        quantized = layer.decode(*state.item_codes())
         ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude)
         figures |= {f"quantized_{k}": v for k, v in evaluation.score(ranked).items()}
         figures |= layer.health(items[: layer.config.num_samples]).to_dict()

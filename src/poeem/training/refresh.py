@@ -153,15 +153,14 @@ def _encode(
     checksums: Any,
     progress: Callable[[int, int], None] | None,
 ) -> Refreshed:
-    layer = run.state.layer
-    if layer is None:
+    if run.state.layer is None:
         raise InputError(f"{run.files.path}: a float twin, which has no index layer to encode with")
     positions = np.full(len(vectors), -1, dtype=np.int64)  # of today's items in yesterday's index
     there = np.flatnonzero(rows < len(vectors))
     positions[rows[there]] = there
     return refresh_index(
         before,
-        layer,
+        run.state.quantizer(),
         run.catalogue.index_ids(),
         vectors,
         checksums=checksums,

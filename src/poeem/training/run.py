@@ -137,6 +137,12 @@ def check_start(
             f"TrainConfig.warm_start_epoch: got {settings.warm_start_epoch}, wanted less than "
             f"epochs ({settings.epochs}), or the index is never trained: set both"
         )
+    if joint and settings.warm_start_epoch >= settings.epochs - settings.frozen_epochs:
+        raise ConfigError(
+            f"TrainConfig.frozen_epochs: got {settings.frozen_epochs}, wanted less than "
+            f"{settings.epochs - settings.warm_start_epoch}, the epochs after the warm start "
+            f"(epochs {settings.epochs}, warm_start_epoch {settings.warm_start_epoch})"
+        )
     files = RunFolder(Path(folder))
     if resume:
         files.to_resume().require_same(config)
@@ -319,12 +325,11 @@ def build_run(
     """
     run = TrainedRun.load(folder)
     settings = settings or run.config.build
-    layer = run.state.layer
-    if layer is None:
+    if run.state.layer is None:
         raise InputError(f"{folder}: a float twin, which has no index layer to build from")
     ids, vectors = run.catalogue.index_ids(), run.state.model.all_items()
     index = build_index(
-        layer,
+        run.state.quantizer(),
         ids,
         vectors,
         metric=settings.metric,

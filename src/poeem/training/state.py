@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from poeem.config import Config
-from poeem.errors import CheckpointError, ConfigError
+from poeem.errors import CheckpointError, ConfigError, NotWarmError
 from poeem.models.text import TextTables, text_towers
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
+from poeem.training.frozen import FrozenQuantizer, ItemCodes, encode_items
+from poeem.types import TrainedQuantizer
 
 
 @dataclass
@@ -22,6 +24,7 @@ class TrainingState:
     """A model, its index layer (None = the float twin), their optimizers and the position.
 
     epoch, batch: the next batch to train on; step: batches trained on so far.
+    frozen: codes of the catalogue, once they stay as they are.
     """
 
     model: TwoTower
@@ -30,6 +33,7 @@ class TrainingState:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    frozen: ItemCodes | None = None
 
     def __post_init__(self) -> None:
         train = self.config.train
@@ -76,11 +80,46 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     def set_rates(self, factor: float) -> None:
-        """Scale every step size by `factor`, 0 to 1."""
-        for group in self.adam.param_groups:
+        """Scale every step size by `factor`, 0 to 1; with frozen codes, the towers' further."""
+        towers, *layers = self.adam.param_groups
+        slow = self.config.train.frozen_rate if self.frozen is not None else 1.0
+        towers["lr"] = towers["base_lr"] * factor * slow
+        for group in layers:
             group["lr"] = group["base_lr"] * factor
         if self.givens is not None:
-            self.givens.param_groups[0]["lr"] = self.config.train.rotation_learning_rate * factor
+            rate = self.config.train.rotation_learning_rate * slow
+            self.givens.param_groups[0]["lr"] = rate * factor
+
+    def freeze(self) -> None:
+        """Let the codes of the catalogue stay as they are from now on.
+
+        Raises:
+            NotWarmError: before the warm start.
+        """
+        if self.layer is not None:
+            self.frozen = encode_items(self.layer, self.model.all_items())
+
+    def item_codes(self) -> ItemCodes:
+        """Return the codes of the catalogue: the frozen ones, or those the layer finds now.
+
+        Raises:
+            NotWarmError: before the warm start, and for a float twin.
+        """
+        if self.layer is None:
+            raise NotWarmError("codes asked for of a float twin, which has no index layer")
+        return self.frozen or encode_items(self.layer, self.model.all_items())
+
+    def quantizer(self) -> TrainedQuantizer:
+        """Return what to build the index of the catalogue with.
+
+        Raises:
+            NotWarmError: for a float twin.
+        """
+        if self.layer is None:
+            raise NotWarmError("quantizer asked for of a float twin, which has no index layer")
+        if self.frozen is None:
+            return self.layer
+        return FrozenQuantizer(self.layer, self.model.all_items().cpu().numpy(), self.frozen)
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
@@ -99,6 +138,10 @@ class TrainingState:
         found = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         if self.layer is not None:
             found |= {f"layer/{k}": v for k, v in self.layer.state_dict().items()}
+        if self.frozen is not None:
+            found["frozen/codes"] = self.frozen.codes.to(torch.int32)
+            if self.frozen.lists is not None:
+                found["frozen/lists"] = self.frozen.lists.to(torch.int32)
         for name, parameter, optimizer in self._optimized():
             for key, value in optimizer.state.get(parameter, {}).items():
                 found[f"optimizer/{name}/{key}"] = torch.as_tensor(value).detach()
@@ -116,6 +159,10 @@ class TrainingState:
                 self.layer.load_state_dict(_below(tensors, "layer/"))
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit this model: {error}") from error
+        codes, lists = tensors.get("frozen/codes"), tensors.get("frozen/lists")
+        if self.layer is not None and codes is not None:
+            kept = None if lists is None else lists.long().to(self.device)
+            self.frozen = ItemCodes(codes.long().to(self.device), kept)
         for name, parameter, optimizer in self._optimized():
             state = _below(tensors, f"optimizer/{name}/")
             if state and isinstance(optimizer, GivensDescent):

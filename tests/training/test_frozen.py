@@ -1,0 +1,92 @@
+"""The last phase: codes and item tower stay, codewords and query tower learn."""
+
+import numpy as np
+import pytest
+import torch
+
+import poeem
+from poeem.errors import NotWarmError
+from poeem.training.frozen import FrozenQuantizer, ItemCodes
+from poeem.training.loop import train
+
+from .test_loop import config, new_state, taste  # noqa: F401 - the fixture
+
+
+class Snapshots:
+    """Keeps the parts as they were when the codes were frozen."""
+
+    def __init__(self, state):
+        self.state = state
+        freeze = state.freeze
+
+        def kept():
+            freeze()
+            self.items = state.model.all_items().clone()
+            self.queries = state.model.query_tower.embedding.weight.detach().clone()
+            self.codebooks = state.layer.codebooks.detach().clone()
+
+        state.freeze = kept
+
+
+@pytest.fixture(params=["product", "residual"])
+def trained(request, taste):  # noqa: F811
+    settings = config(num_lists=4)
+    layer = poeem.config.LayerConfig(
+        family=request.param, num_subspaces=4, num_codewords=16, num_lists=4
+    )
+    state = new_state(poeem.config.Config(settings.data, settings.model, layer, settings.train))
+    snapshots = Snapshots(state)
+    train(state, taste[0])
+    return state, snapshots
+
+
+def test_what_stays_and_what_learns(trained):
+    state, before = trained
+    assert torch.equal(state.model.all_items(), before.items)
+    assert not torch.equal(state.model.query_tower.embedding.weight, before.queries)
+    assert not torch.equal(state.layer.codebooks, before.codebooks)
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_the_index_has_the_codes_that_were_trained(trained, metric):
+    state, _ = trained
+    vectors = state.model.all_items()
+    index = poeem.build_index(state.quantizer(), None, vectors, metric=metric)
+    decoded = state.layer.decode(*state.frozen)
+    query = np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32)
+    found = index.search(query, k=len(vectors))
+    products = torch.from_numpy(query) @ decoded.T
+    if metric == "l2":
+        products = -torch.cdist(torch.from_numpy(query), decoded).square()
+    wanted = products.gather(1, torch.from_numpy(found.ids)).detach().numpy()
+    np.testing.assert_allclose(found.scores, wanted, atol=1e-4)
+
+
+def test_vectors_of_no_item_get_their_nearest_codewords(trained):
+    state, _ = trained
+    other = torch.randn(5, 16, generator=torch.Generator().manual_seed(0)).numpy()
+    mixed = np.concatenate([other, state.model.all_items().numpy()[7:9]])
+    codes, lists = state.quantizer().encode_numpy(mixed)
+    nearest, near = state.layer.encode_numpy(other)
+    assert np.array_equal(codes[:5], nearest)
+    assert np.array_equal(lists[:5], near)
+    assert np.array_equal(codes[5:], state.frozen.codes[7:9].numpy())
+    assert np.array_equal(lists[5:], state.frozen.lists[7:9].numpy())
+
+
+def test_codes_go_by_the_vector_and_not_by_its_place(trained):
+    layer = trained[0].layer
+    vectors = torch.randn(50, 16, generator=torch.Generator().manual_seed(1)).numpy()
+    codes = torch.randint(16, (50, 4), generator=torch.Generator().manual_seed(2))
+    frozen = FrozenQuantizer(layer, vectors, ItemCodes(codes, None))
+    order = np.random.default_rng(0).permutation(50)
+    assert np.array_equal(frozen.encode_numpy(vectors[order])[0], codes.numpy()[order])
+
+
+def test_a_float_twin_has_no_codes(taste):  # noqa: F811
+    twin = new_state(config(), joint=False)
+    train(twin, taste[0])
+    assert twin.frozen is None
+    for ask in (twin.item_codes, twin.quantizer):
+        with pytest.raises(NotWarmError, match="float twin"):
+            ask()
