@@ -103,6 +103,13 @@ class LayerConfig(_Checked):
     beam: int = setting(
         1, "residual codes: partial sums kept in the search for codes; 1 = greedy", low=1, high=256
     )
+    query_power: float = setting(
+        0.5,
+        "residual codes: how much more an error counts in directions that queries point in, a "
+        "power of their second moment; 0 = every direction alike",
+        low=0,
+        high=1,
+    )
     gradient: str = setting(
         "vectors",
         "where the loss on quantized vectors goes: through to the vectors only, or also to the "
@@ -194,6 +201,13 @@ class TrainConfig(_Checked):
     rotation_learning_rate: float = setting(1e-3, "largest Givens angle per step, radians", low=0)
     decay_epochs: int = setting(
         3, "epochs in which the step sizes go to 0, before the frozen ones", low=0
+    )
+    quantized_share: float = setting(
+        1.0,
+        "share of a batch's items that are quantized once the index has joined in, drawn anew each "
+        "step; the others stay float and keep the towers from following the codes too closely",
+        low=0,
+        high=1,
     )
     frozen_epochs: int = setting(
         1,

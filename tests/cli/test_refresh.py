@@ -97,7 +97,8 @@ def frozen(run, tmp_path_factory):
     shutil.copytree(run, folder)
     trained = TrainedRun.load(folder)
     state = trained.state
-    settings = dataclasses.replace(state.config.train, epochs=5)
+    settings = dataclasses.replace(state.config.train, epochs=5, frozen_epochs=0)
+    before, state.frozen = state.frozen, None  # the item tower is to learn again
     state.config = dataclasses.replace(state.config, train=settings)
     for parameter in state.layer.parameters():
         parameter.requires_grad_(False)
@@ -110,6 +111,8 @@ def frozen(run, tmp_path_factory):
     state.layer.train()
     train(state, prepare(trained.config).pairs)
     assert torch.equal(weights[:30], kept)
+    state.freeze()
+    state.frozen.codes[:30] = before.codes[:30]
     save_checkpoint(state, folder / "checkpoint.safetensors")
     return folder
 

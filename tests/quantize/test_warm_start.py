@@ -7,8 +7,9 @@ from poeem.config import LayerConfig
 from poeem.errors import ShapeError
 from poeem.quantize import coarse, product, residual
 from poeem.quantize.families import Residual, family_of
+from poeem.quantize.layer import IndexLayer
 from poeem.quantize.rotation import orthonormality_error
-from poeem.quantize.warm_start import starting_point
+from poeem.quantize.warm_start import query_metric, starting_point
 
 from .test_rotation import random_rotation
 
@@ -70,10 +71,10 @@ def test_not_worse_than_faiss_opq(correlated):
 @pytest.mark.parametrize("num_lists", [0, 4])
 def test_residual_codes_lose_less_than_product_codes_at_equal_bytes(correlated, num_lists):
     products = fit(correlated, num_lists=num_lists)
-    residuals = fit(correlated, num_lists=num_lists, family="residual")
+    residuals = fit(correlated, num_lists=num_lists, family="residual", beam=8)
     assert residuals.rotation is None
     assert residuals.codebooks.shape == (4, 16, 16)
-    lost = distortion(correlated, residuals, Residual(LayerConfig(family="residual")))
+    lost = distortion(correlated, residuals, Residual(LayerConfig(family="residual", beam=8)))
     assert lost < 0.95 * distortion(correlated, products)
 
 
@@ -83,7 +84,7 @@ def test_residual_codes_not_worse_than_faiss(correlated):
     theirs.train(correlated.numpy())
     decoded = torch.from_numpy(theirs.decode(theirs.compute_codes(correlated.numpy())))
     lost = (correlated - decoded).square().sum(1).mean().item()
-    start = fit(correlated, family="residual", kmeans_iterations=25)
+    start = fit(correlated, family="residual", kmeans_iterations=25, beam=8)
     codes = residual.assign(correlated, start.codebooks, beam=8)
     ours = (correlated - residual.decode(codes, start.codebooks)).square().sum(1).mean().item()
     assert ours < 1.01 * lost
@@ -98,3 +99,32 @@ def test_depends_on_the_seed_alone(correlated):
 def test_fewer_vectors_than_codewords_or_lists(num_codewords, num_lists):
     with pytest.raises(ShapeError, match="got 15 vectors, wanted at least 16"):
         fit(torch.zeros(15, 16), num_codewords=num_codewords, num_lists=num_lists)
+
+
+def test_query_metric_is_the_square_root_of_the_moment():
+    queries = torch.randn(5000, 6, generator=torch.Generator().manual_seed(0))
+    queries *= torch.tensor([0.1, 0.5, 1.0, 1.0, 2.0, 4.0])
+    metric = query_metric(queries, 1.0)
+    moment = queries.T @ queries / len(queries)
+    assert torch.allclose(metric @ metric, moment * 6 / moment.trace(), atol=1e-4)
+    assert torch.allclose(query_metric(queries, 0.0), torch.eye(6), atol=1e-5)
+    assert torch.isfinite(query_metric(torch.zeros(4, 6), 0.5)).all()
+
+
+@pytest.mark.parametrize("num_lists", [0, 4])
+def test_codes_of_the_queries_metric_lose_less_of_the_scores(correlated, num_lists):
+    queries = torch.randn(2000, 16, generator=torch.Generator().manual_seed(1))
+    queries *= torch.logspace(-1, 1, 16)
+
+    def errors(power):
+        layer = IndexLayer(
+            16, family="residual", num_subspaces=4, num_codewords=16, num_lists=num_lists,
+            query_power=power,
+        )  # fmt: skip
+        layer.warm_start(correlated, queries)
+        lost = correlated - layer.eval()(correlated).vectors
+        return (queries @ lost.T).square().mean().item(), lost.square().sum(1).mean().item()
+
+    plain, weighed = errors(0.0), errors(1.0)
+    assert weighed[0] < 0.8 * plain[0]
+    assert weighed[1] > plain[1]  # the price

@@ -244,5 +244,8 @@ def test_rate_factor():
     assert factors == [1, 0.5, 0.25, 1, 0.5, 0]
     constant = TrainConfig(epochs=10, decay_epochs=0, frozen_epochs=0)
     assert rate_factor(constant, 9.9, joint=True) == 1
-    short = TrainConfig(epochs=2, decay_epochs=4, frozen_epochs=0)
+    short = TrainConfig(epochs=2, decay_epochs=4, frozen_epochs=0, warm_start_epoch=0)
     assert rate_factor(short, 1, joint=True) == 0.5
+    late = TrainConfig(epochs=6, decay_epochs=4, frozen_epochs=1, warm_start_epoch=3)
+    assert [rate_factor(late, epoch, joint=True) for epoch in (3, 4, 5, 5.5)] == [1, 0.5, 1, 0.5]
+    assert [rate_factor(late, epoch, joint=False) for epoch in (3, 4, 5)] == [1, 2 / 3, 1 / 3]

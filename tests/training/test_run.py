@@ -149,7 +149,8 @@ def test_ids_that_an_index_cannot_have():
 
 def test_a_run_is_not_overwritten_unless_asked(config, tmp_path):
     short = dataclasses.replace(
-        config, train=dataclasses.replace(config.train, epochs=1, warm_start_epoch=0)
+        config,
+        train=dataclasses.replace(config.train, epochs=1, warm_start_epoch=0, frozen_epochs=0),
     )
     train_run(short, tmp_path)
     with pytest.raises(InputError, match="already holds a run"):

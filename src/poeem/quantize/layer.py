@@ -18,7 +18,7 @@ from poeem.quantize.checks import check_numbers, check_vectors
 from poeem.quantize.families import family_of
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.losses import commitment_loss, distortion_loss
-from poeem.quantize.warm_start import starting_point
+from poeem.quantize.warm_start import query_metric, starting_point
 from poeem.types import Array, FloatArray, QuantizerParts
 
 
@@ -60,9 +60,9 @@ class IndexLayer(nn.Module):
     Args:
         dim: length of a vector; a multiple of num_subspaces for product codes.
         **settings: any field of `poeem.config.LayerConfig`, by name: family, num_subspaces,
-            num_codewords, num_lists, rotation, beam, gradient, distortion_weight,
-            commitment_weight, pass_through_steps, num_samples, kmeans_iterations,
-            rotation_iterations, refit_rounds, revive_window, seed.
+            num_codewords, num_lists, rotation, beam, query_power, gradient,
+            distortion_weight, commitment_weight, pass_through_steps, num_samples,
+            kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
     activation checkpointing, which calls it twice.
@@ -109,6 +109,8 @@ class IndexLayer(nn.Module):
         self.rotation = nn.Parameter(torch.eye(dim)) if config.has_rotation else None
         self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim))
         self.codebooks = nn.Parameter(torch.zeros(shape))
+        self.metric: Tensor | None  # [dim, dim], codes are nearest in metric @ x'
+        self.register_buffer("metric", torch.eye(dim) if config.family == "residual" else None)
         self.codeword_counts: Tensor  # int64 [num_subspaces, num_codewords], of this window
         self.list_counts: Tensor  # int64 [num_lists]
         self.register_buffer("codeword_counts", torch.zeros(shape[:2], dtype=torch.int64))
@@ -175,16 +177,19 @@ class IndexLayer(nn.Module):
         return [] if self.rotation is None else [self.rotation]
 
     @torch.no_grad()
-    def warm_start(self, vectors: Tensor | None = None) -> None:
+    def warm_start(self, vectors: Tensor | None = None, queries: Tensor | None = None) -> None:
         """Fit rotation, centroids and codebooks, and quantize from now on.
 
         Args:
             vectors: [n, dim], a sample of what the layer will see, best of the whole catalogue;
                 None = what was collected so far. May be called again to start over.
+            queries: [m, dim], a sample of query vectors; residual codes are then chosen by the
+                error in directions that queries point in, see `query_metric`.
 
         Raises:
             ShapeError: fewer vectors than codewords or lists; state unchanged.
         """
+        asked = None if queries is None else self._checked(queries).detach()
         if vectors is None:
             width = (0, self.dim)
             vectors = torch.cat(self._samples) if self._samples else self.codebooks.new_zeros(width)
@@ -194,7 +199,14 @@ class IndexLayer(nn.Module):
         generator = torch.Generator().manual_seed(self.config.seed)
         if len(x) > self.config.num_samples:
             x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
-        start = starting_point(x, self.config, family=self.family, generator=generator)
+        metric = self.metric
+        if metric is not None and asked is not None:
+            metric = query_metric(asked, self.config.query_power)
+        start = starting_point(
+            x, self.config, family=self.family, generator=generator, metric=metric
+        )
+        if self.metric is not None and metric is not None:
+            self.metric.copy_(metric)
         if self.rotation is not None and start.rotation is not None:
             self.rotation.copy_(start.rotation)
         self.centroids.copy_(start.centroids)
@@ -370,7 +382,10 @@ class IndexLayer(nn.Module):
         if self.num_lists:
             lists = coarse.assign(residuals, self.centroids)
             residuals = residuals - self.centroids[lists]
-        return self.family.assign(residuals, self.codebooks), lists
+        if self.metric is None:
+            return self.family.assign(residuals, self.codebooks), lists
+        weighed = self.codebooks @ self.metric.T
+        return self.family.assign(residuals @ self.metric.T, weighed), lists
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
         """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""

@@ -29,7 +29,12 @@ class StartingPoint(NamedTuple):
 
 @torch.no_grad()
 def starting_point(
-    vectors: Tensor, config: LayerConfig, *, family: Family, generator: torch.Generator
+    vectors: Tensor,
+    config: LayerConfig,
+    *,
+    family: Family,
+    generator: torch.Generator,
+    metric: Tensor | None = None,
 ) -> StartingPoint:
     """Fit centroids to vectors, and codebooks and rotation to what the centroids leave over.
 
@@ -38,6 +43,8 @@ def starting_point(
         config: sizes, iterations, and whether there is a rotation.
         family: how the codebooks are fitted.
         generator: source of randomness, on the CPU.
+        metric: float [dim, dim], invertible; codebooks are fitted to metric @ residual. For
+            residual codes only, whose rotation starts as the identity.
 
     Raises:
         ShapeError: fewer vectors than codewords or lists.
@@ -73,8 +80,37 @@ def starting_point(
             generator,
         )
         centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
+    if metric is not None:
+        weighed = family.fit(residuals @ metric.T, codebooks, generator)
+        return StartingPoint(rotation, centroids, weighed @ torch.linalg.inv(metric).T)
     codebooks = family.fit(residuals, codebooks, generator)
     return StartingPoint(rotation, centroids, codebooks)
+
+
+@torch.no_grad()
+def query_metric(queries: Tensor, power: float) -> Tensor:
+    """Return the map in which distances weigh errors by the directions queries point in.
+
+    The error of a score is <q, x - T(x)>, its mean square (x - T(x))^T S (x - T(x)) with S = mean
+    q q^T. That is |S^(1/2) (x - T(x))|^2; a power below 1 keeps more of the plain distance, for the
+    vectors still move.
+
+    Args:
+        queries: float [m, dim].
+        power: p, 0 to 1; the result is S^(p/2), with S scaled to a mean eigenvalue of 1.
+
+    Returns:
+        float [dim, dim], symmetric and positive definite.
+
+    Source: the idea is that of Guo et al., Accelerating large-scale inference with anisotropic
+        vector quantization, ICML 2020, arXiv 1908.10396, with the queries' own distribution.
+    """
+    moment = queries.double().T @ queries.double() / max(1, len(queries))
+    values, axes = torch.linalg.eigh(moment)
+    mean = values.mean().clamp(min=torch.finfo(torch.float64).tiny)
+    shares = (values / mean).clamp(min=1e-3)  # directions that no query points in still count
+    scaled: Tensor = (axes * shares.pow(power / 2)) @ axes.T
+    return scaled.to(queries.dtype)
 
 
 def _fit_rotation(

@@ -67,7 +67,7 @@ def train(
             if state.epoch == config.warm_start_epoch and state.batch == 0:
                 if on_warm_start is not None:
                     on_warm_start(state)
-                _warm_start(state, display)
+                _warm_start(state, pairs, display)
             if layer is not None and state.epoch == _first_frozen(config) and state.batch == 0:
                 state.freeze()
                 display.message("codes frozen: codewords and query tower go on")
@@ -142,7 +142,12 @@ def _item_vectors(
     if state.layer is None:
         return vectors, None, None, 0.0
     out = state.layer(vectors)
-    return out.vectors, out.coarse_vectors, out.lists, out.loss
+    seen, share = out.vectors, state.config.train.quantized_share
+    if share < 1 and out.codes is not None:
+        generator = torch.Generator().manual_seed(state.config.train.seed + state.step)
+        drawn = torch.rand(len(vectors), 1, generator=generator) < share
+        seen = torch.where(drawn.to(vectors.device), out.vectors, vectors)
+    return seen, out.coarse_vectors, out.lists, out.loss
 
 
 def _checked_losses(
@@ -161,16 +166,18 @@ def _checked_losses(
 def rate_factor(config: TrainConfig, epoch: float, *, joint: bool) -> float:
     """Return the share of the step sizes to use at a fractional epoch.
 
-    1, then down to 0; with an index layer once more from 1 to 0 in the frozen epochs.
+    1, then down to 0, never before the warm start, so that a float twin can be forked there; with
+    an index layer once more from 1 to 0 in the frozen epochs.
     """
-    end, decay = config.epochs, config.decay_epochs
+    end = config.epochs
     if joint and config.frozen_epochs:
         end = _first_frozen(config)
         if epoch >= end:
             return max(0.0, (config.epochs - epoch) / config.frozen_epochs)
-    if decay == 0:
+    if config.decay_epochs == 0:
         return 1.0
-    return min(1.0, max(0.0, (end - epoch) / min(decay, end)))
+    begin = max(end - config.decay_epochs, min(config.warm_start_epoch, end - 1))
+    return min(1.0, max(0.0, (end - epoch) / (end - begin)))
 
 
 def _first_frozen(config: TrainConfig) -> int:
@@ -202,7 +209,7 @@ def evaluate_state(
     return figures
 
 
-def _warm_start(state: TrainingState, display: Display) -> None:
+def _warm_start(state: TrainingState, pairs: TrainingPairs, display: Display) -> None:
     """Start centroids, codebooks and rotation from the vectors of the whole catalogue."""
     layer = state.layer
     if layer is None or layer.phase is Phase.JOINT:
@@ -210,9 +217,18 @@ def _warm_start(state: TrainingState, display: Display) -> None:
     display.message(
         f"warm start: fitting rotation and codebooks to {state.model.num_items:,} items"
     )
-    layer.warm_start(state.model.all_items())
+    layer.warm_start(state.model.all_items(), _sample_queries(state, pairs))
     used = layer.health(state.model.all_items()[: layer.config.num_samples])
     display.message(f"warm start: distortion {used.distortion:.4f}")
+
+
+@torch.no_grad()
+def _sample_queries(state: TrainingState, pairs: TrainingPairs, count: int = 16_384) -> Tensor:
+    """Return the queries of pairs drawn by the seed, float32 [count at most, dim]."""
+    generator = torch.Generator().manual_seed(state.config.train.seed)
+    drawn = pairs.users[torch.randperm(len(pairs), generator=generator)[:count]]
+    queries: Tensor = state.model.encode_queries(pairs.histories.of(drawn).to(state.device))
+    return queries
 
 
 @contextmanager
