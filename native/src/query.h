@@ -17,6 +17,9 @@ class QueryPlan {
   // query: [dim]. num_probes: 1 to num_lists (ignored without lists).
   void prepare(const float* query, std::int64_t num_probes);
 
+  // Put so many lists in the order of probing; prepare() does it for those that it was told.
+  void choose_lists(std::int64_t num_probes);
+
   const float* table() const { return table_.data(); }                    // [num_subspaces, table_stride]
   float bias(std::int64_t list) const { return biases_[static_cast<std::size_t>(list)]; }
   const std::vector<std::int64_t>& probes() const { return probes_; }     // best list first
@@ -27,7 +30,6 @@ class QueryPlan {
   void rotate(const float* query);
   void build_table();
   void compute_biases();
-  void choose_lists(std::int64_t num_probes);
   float least_probed(std::int64_t num_probes) const;
 
   const IndexView& index_;

@@ -128,6 +128,7 @@ void RowScan::build_bounds(std::int64_t position) {
 void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
   for (std::int64_t unit = begin / kUnitItems; unit <= (end - 1) / kUnitItems; ++unit) {
+    if (wanted_ != nullptr && wanted_[unit] == 0) continue;
     const std::uint64_t mask = wanted_items(unit, begin, end);
     const int count = __builtin_popcountll(mask);
     if (count > kManyWanted) {

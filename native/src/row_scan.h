@@ -22,6 +22,9 @@ class RowScan {
   // query: [dim]. num_probes: as QueryPlan::prepare.
   void prepare(const float* query, std::int64_t num_probes);
 
+  // Put all lists in order, not only those that were to be probed. Only where not full.
+  void list_all() { plan_.choose_lists(index_.num_lists); }
+
   // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
   void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "arithmetic/arithmetic.h"
 #include "parallel.h"
 #include "poeem/error.h"
 #include "poeem/kernel.h"
@@ -32,7 +33,7 @@ constexpr std::int64_t kSparse = 32;
 // How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
 // are fewer queries than threads, parts of the catalogue.
 struct Plan {
-  Plan(const std::vector<Segment>& segments, bool widens, const SearchRequest& request) {
+  Plan(const std::vector<Segment>& segments, bool widening, const SearchRequest& request) {
     const IndexView& index = *segments[0].view;
     std::int64_t num_items = 0, num_wanted = 0;
     for (const Segment& segment : segments) {
@@ -44,11 +45,12 @@ struct Plan {
     capacity = std::min(request.k, std::max<std::int64_t>(num_wanted, 1));
     num_probes = request.num_probes == 0 ? index.num_lists
                                          : std::min(request.num_probes, index.num_lists);
-    num_listed = widens ? index.num_lists : num_probes;
+    widens = widening && index.num_lists > 0;
     chunk_items = std::max<std::int64_t>(kChunkBytes / index.block_bytes(), 1) * kBlockItems;
     const std::int64_t threads = request.num_threads;
     const std::int64_t queries = std::max<std::int64_t>(request.num_queries, 1);
     num_rows = std::clamp<std::int64_t>(kTableBytes / (index.columns() * 256), 1, kMaxRows);
+    if (index.num_lists > 0) num_rows = 1;  // each has lists of its own
     num_rows = std::min(num_rows, queries * request.num_heads);
     const std::int64_t wanted = std::max<std::int64_t>(num_rows / request.num_heads, 1);
     std::int64_t groups = (queries + wanted - 1) / wanted;
@@ -63,7 +65,7 @@ struct Plan {
     num_parts = std::min((threads + queries - 1) / queries, bytes / kPartBytes);
     if (index.num_lists > 0) num_parts = std::min(num_parts, num_probes);
     // Whether to visit more lists is known only to who has seen all of them.
-    if (index.num_lists > 0 && widens) num_parts = 1;
+    if (widens) num_parts = 1;
     num_parts = std::max<std::int64_t>(num_parts, 1);
   }
 
@@ -75,7 +77,7 @@ struct Plan {
   std::int64_t num_blocks = 0;     // of all segments
   bool sparse = false;
   std::int64_t capacity = 1, num_probes = 0, chunk_items = 0;
-  std::int64_t num_listed = 0;     // lists put in order
+  bool widens = false;             // to further lists, until there are k
   std::int64_t num_rows = 1;       // query vectors scanned together
   std::int64_t group_queries = 1;  // queries of one task
   std::int64_t num_groups = 1;
@@ -99,7 +101,7 @@ class Worker {
     for (; begin < end; begin += plan_.num_rows) {
       const std::int64_t count = std::min(plan_.num_rows, end - begin);
       for (std::int64_t i = 0; i < count; ++i)
-        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_listed);
+        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_probes);
       if (index_.num_lists == 0) {
         scan_all(count, part);
       } else {
@@ -137,15 +139,18 @@ class Worker {
   }
 
   void scan_lists(RowScan& scan, std::int64_t part) {
-    const std::vector<std::int64_t>& probes = scan.plan().probes();
-    for (std::size_t i = static_cast<std::size_t>(part); i < probes.size();
-         i += static_cast<std::size_t>(plan_.num_parts)) {
-      if (static_cast<std::int64_t>(i) >= plan_.num_probes && scan.full()) break;
-      const std::int64_t list = probes[i];
-      for (const Segment& segment : segments_) {
-        const std::int64_t* offsets = segment.view->list_offsets + list;
-        if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], scan.plan().bias(list));
-      }
+    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) scan_list(scan, i);
+    if (!plan_.widens || scan.full()) return;
+    scan.list_all();
+    for (std::int64_t i = plan_.num_probes; i < index_.num_lists && !scan.full(); ++i) scan_list(scan, i);
+  }
+
+  // The list that is probed after `place` others.
+  void scan_list(RowScan& scan, std::int64_t place) {
+    const std::int64_t list = scan.plan().probes()[static_cast<std::size_t>(place)];
+    for (const Segment& segment : segments_) {
+      const std::int64_t* offsets = segment.view->list_offsets + list;
+      if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], scan.plan().bias(list));
     }
   }
 
@@ -180,8 +185,8 @@ void write(const std::vector<Candidate>& found, std::int64_t k, std::int64_t* id
 
 Segment::Segment(const IndexView& items, const std::uint64_t* bits)
     : view(&items), wanted(bits), num_wanted(bits == nullptr ? items.num_items : 0) {
-  for (std::int64_t word = 0; bits != nullptr && word < (items.num_items + 63) / 64; ++word)
-    num_wanted += __builtin_popcountll(bits[word]);
+  if (bits != nullptr)
+    num_wanted = choose_kernel("").arithmetic->count_bits(bits, (items.num_items + 63) / 64);
 }
 
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores) {

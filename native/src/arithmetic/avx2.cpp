@@ -2,6 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticAvx2 = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls, count_at_least};
+const Arithmetic kArithmeticAvx2 = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls,
+    count_at_least, count_bits};
 
 }  // namespace poeem

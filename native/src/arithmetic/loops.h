@@ -81,5 +81,11 @@ std::int64_t count_at_least(const float* values, std::int64_t count, float least
   return found;
 }
 
+std::int64_t count_bits(const std::uint64_t* words, std::int64_t count) {
+  std::int64_t found = 0;
+  for (std::int64_t i = 0; i < count; ++i) found += __builtin_popcountll(words[i]);
+  return found;
+}
+
 }  // namespace
 }  // namespace poeem

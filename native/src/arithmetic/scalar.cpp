@@ -2,6 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticScalar = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls, count_at_least};
+const Arithmetic kArithmeticScalar = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls,
+    count_at_least, count_bits};
 
 }  // namespace poeem
