@@ -360,6 +360,12 @@ Output<std::int64_t, 2> encode_residual(Input<float, 2> vectors, Input<float, 3>
   return codes;
 }
 
+nb::dict cpu_features() {
+  nb::dict result;
+  for (const poeem::CpuFeature& feature : poeem::cpu_features()) result[feature.name] = feature.present;
+  return result;
+}
+
 nb::list kernels() {
   nb::list result;
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
@@ -436,6 +442,8 @@ NB_MODULE(_native, m) {
         nb::kw_only(), "beam"_a, "num_threads"_a, "kernel"_a,
         "Return residual codes of float32 vectors [n, dim] by codebooks [num_subspaces, "
         "num_codewords, dim], found by a beam search: int64 [n, num_subspaces].");
+  m.def("cpu_features", &cpu_features, nb::sig("def cpu_features() -> dict[str, bool]"),
+        "What kernels ask of this machine, and whether it has it.");
   m.def("kernels", &kernels, nb::sig("def kernels() -> list[dict[str, str | bool]]"),
         "List the scan kernels, the most wanted first.");
   m.def("choose_kernel", [](const std::string& name) { return poeem::choose_kernel(name).name; },

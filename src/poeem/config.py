@@ -286,6 +286,13 @@ class SearchConfig(_Checked):
 
     k: int = setting(10, "items returned per query", low=1)
     num_probes: int | None = setting(None, "lists visited; none = all of them", low=1)
+    target_recall: float | None = setting(
+        None,
+        "instead of num_probes: visit as many lists as found this share of the exhaustive answer "
+        "when the index was calibrated",
+        low=0,
+        high=1,
+    )
     num_threads: int = setting(1, "threads; 0 = one per core", low=0)
 
 

@@ -168,6 +168,8 @@ def test_inspect_lists_the_kernels():
     text = Call("inspect", "--cpu").out
     assert all(one["name"] in text for one in kernels)
     assert "in use" in text
+    features = Call("inspect", "--cpu", "--json").json["cpu_features"]
+    assert all(name in text for name in features)
     assert Call("inspect").code == 2
 
 

@@ -131,6 +131,26 @@ def test_hard_tables_lose_nothing(
     assert_engine_is_reference(index, queries.astype(np.float32), k)
 
 
+@pytest.mark.parametrize("num_codewords", [16, 256])
+@pytest.mark.parametrize("num_subspaces", [40, 64, 128])
+@pytest.mark.parametrize("where", [300, 2999])
+def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_subspaces, where):
+    # From 2^24 on floats are 2 apart: adding a little more than 1 adds 2. So the best item's float
+    # score is num_subspaces - 1 above the exact sum of its entries, which bounds are made of, and
+    # all others come near it: only the margin for rounding saves it.
+    table = np.full((num_subspaces, num_codewords), 0.9, np.float32)
+    table[0] = 2.0**24
+    table[1:, 1] = np.nextafter(np.float32(1), np.float32(2))
+    codes = np.ones((3000, num_subspaces), np.int64)
+    codes[:, 1] = 0
+    codes[where, 1] = 1
+    index = build_index_from_codes(codes=codes, codebooks=table[:, :, None])
+    query = np.ones((1, num_subspaces), np.float32)
+    found = assert_engine_is_reference(index, query, 1)
+    assert found.ids.tolist() == [[where]]
+    assert found.scores[0, 0] > table.max(axis=1).astype(np.float64).sum()
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("num_codewords", [16, 256])
 def test_batches_parts_and_heads(kernel, metric, num_codewords):

@@ -35,6 +35,14 @@ struct Kernel {
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.
 const std::vector<Kernel>& all_kernels();
 
+struct CpuFeature {
+  const char* name;
+  bool present;
+};
+
+// What kernels ask of this machine, and whether it has it.
+std::vector<CpuFeature> cpu_features();
+
 // The kernel named `name`, or the first supported one if it is empty. Throws kConfig.
 const Kernel& choose_kernel(const std::string& name);
 

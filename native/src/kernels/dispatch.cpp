@@ -8,7 +8,9 @@ bool always() { return true; }
 
 #if defined(__x86_64__)
 // These ask the operating system too, whether it keeps the wide registers.
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt"); }
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+}
 bool has_avx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
 bool has_avx512_vbmi() { return has_avx512() && __builtin_cpu_supports("avx512vbmi"); }
 #endif
@@ -23,7 +25,7 @@ const std::vector<Kernel>& all_kernels() {
        &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512},
       {"avx512", "word permutes of 64 entries", "AVX-512 F and BW", has_avx512, bound_bytes_avx512,
        bound_nibbles_avx512, nullptr, &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512},
-      {"avx2", "byte shuffles of 16 entries", "AVX2 and FMA", has_avx2, bound_bytes_avx2,
+      {"avx2", "byte shuffles of 16 entries", "AVX2, FMA and POPCNT", has_avx2, bound_bytes_avx2,
        bound_nibbles_avx2, nullptr, &kNearestAvx2, &kResidualAvx2, &kArithmeticAvx2},
 #elif defined(__aarch64__)
       {"neon", "look-ups of 64 entries", "64-bit ARM", always, bound_bytes_neon, bound_nibbles_neon,
@@ -32,6 +34,21 @@ const std::vector<Kernel>& all_kernels() {
       {"scalar", "portable C++, one table look-up per code", "any", always, nullptr, nullptr, nullptr,
        &kNearestScalar, &kResidualScalar, &kArithmeticScalar}};
   return kernels;
+}
+
+std::vector<CpuFeature> cpu_features() {
+#if defined(__x86_64__)
+  return {{"popcnt", __builtin_cpu_supports("popcnt") != 0},
+          {"avx2", __builtin_cpu_supports("avx2") != 0},
+          {"fma", __builtin_cpu_supports("fma") != 0},
+          {"avx512f", __builtin_cpu_supports("avx512f") != 0},
+          {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
+          {"avx512vbmi", __builtin_cpu_supports("avx512vbmi") != 0}};
+#elif defined(__aarch64__)
+  return {{"neon", true}};
+#else
+  return {};
+#endif
 }
 
 const Kernel& choose_kernel(const std::string& name) {

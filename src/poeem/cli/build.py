@@ -36,6 +36,14 @@ Centroids = Annotated[Path | None, _array("centroids", "float32, num_lists x dim
 Rotation = Annotated[Path | None, _array("rotation", "float32, dim x dim, orthonormal")]
 Ids = Annotated[Path | None, _array("ids", "integers, one per item; else 0, 1, 2, ...")]
 Titles = Annotated[Path | None, _array("titles", "UTF-8, a line per item", "FILE.txt")]
+SampleQueries = Annotated[
+    Path | None,
+    typer.Option(
+        "--sample-queries",
+        metavar="FILE.npy",
+        help="float32, num_queries x dim: measure recall by lists visited, for --target-recall",
+    ),
+]
 
 
 @settings("build")
@@ -56,6 +64,7 @@ def build(
     rotation: Rotation = None,
     ids: Ids = None,
     titles: Titles = None,
+    sample_queries: SampleQueries = None,
     json: Json = False,
 ) -> None:
     """Write an index file, from a trained run or from codes and codebooks of your own."""
@@ -72,6 +81,9 @@ def build(
     if run is not None:
         index = _build_run(run, given, out)
         path = out or run / "items.poeem"
+        if sample_queries is not None:
+            index = index.calibrated(load_array("--sample-queries", sample_queries))
+            index.save(path)
     else:
         if out is None or codes is None or codebooks is None:
             raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
@@ -79,6 +91,9 @@ def build(
             **arrays,
             titles=None if titles is None else _lines(titles),
             metric=given.config().build.metric,
+            sample_queries=(
+                None if sample_queries is None else load_array("--sample-queries", sample_queries)
+            ),
         )
         index.save(out)
         path = out

@@ -15,6 +15,7 @@ from poeem.cli.output import Json, answers, facts_table, print_json
 from poeem.errors import ConfigError
 from poeem.index import Index, active_kernel, available_kernels
 from poeem.index.histogram import histogram
+from poeem.index.kernels import cpu_features
 
 EXAMPLES = """
 poeem inspect runs/shop/items.poeem
@@ -40,7 +41,7 @@ def inspect(
     ] = True,
     cpu: Annotated[
         bool,
-        typer.Option("--cpu", help="list the kernels that search, and which of them runs here"),
+        typer.Option("--cpu", help="list what this machine has, the kernels, and which is used"),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -83,7 +84,7 @@ def _show_kernels(as_json: bool) -> None:
     active = active_kernel()
     kernels = [{**one, "in_use": one["name"] == active} for one in available_kernels()]
     if as_json:
-        print_json({"kernels": kernels})
+        print_json({"cpu_features": cpu_features(), "kernels": kernels})
         return
     lines = {}
     for one in kernels:
@@ -91,6 +92,8 @@ def _show_kernels(as_json: bool) -> None:
         if not one["supported"]:
             state = f"not on this machine, needs {one['required_cpu']}"
         lines[str(one["name"])] = f"{one['description']}; {state}"
+    features = {name: "yes" if has else "no" for name, has in cpu_features().items()}
+    answers().print(facts_table("This machine has", features))
     answers().print(facts_table("Kernels, the most wanted first; POEEM_KERNEL chooses", lines))
 
 

@@ -24,6 +24,7 @@ poeem search runs/shop/items.poeem --like 85123A
 poeem search runs/shop/items.poeem --query-vectors queries.npy --k 100 --json
 poeem search runs/shop --user 12347
 poeem search runs/tldr --text "count the lines of a file"
+poeem search runs/shop/items.poeem --query-vectors queries.npy --target-recall 0.95
 poeem search runs/shop/items.poeem --model runs/shop --history 85123A --history 22423
 """
 
@@ -188,7 +189,11 @@ def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dic
     # One more for each item that is then dropped, so that k are left.
     k = min(config.k + len(questions.leave_out), index.num_items)
     ids, scores = index.search(
-        questions.vectors, k, num_probes=config.num_probes, num_threads=config.num_threads
+        questions.vectors,
+        k,
+        num_probes=config.num_probes,
+        target_recall=config.target_recall,
+        num_threads=config.num_threads,
     )
     found = []
     for name, row_ids, row_scores in zip(questions.names, ids, scores, strict=True):

@@ -28,3 +28,9 @@ def available_kernels() -> list[dict[str, str | bool]]:
     """List the kernels, the most wanted first: name, description, required_cpu, supported."""
     kernels: list[dict[str, str | bool]] = _native.kernels()
     return kernels
+
+
+def cpu_features() -> dict[str, bool]:
+    """Return what kernels ask of this machine, and whether it has it."""
+    features: dict[str, bool] = _native.cpu_features()
+    return features

@@ -424,6 +424,7 @@ def engine_ranking(
             queries[rows],
             min(k, index.num_items),
             num_probes=settings.num_probes,
+            target_recall=settings.target_recall,
             num_threads=settings.num_threads,
         )
         return SearchResult(run.catalogue.numbers_of_index_ids(found.ids), found.scores)
