@@ -1,6 +1,6 @@
-"""One adapter per rival: made from a folder of arrays, then `search(queries, num_threads)`.
+"""One adapter per rival, made from a folder of arrays.
 
-A rival's process is started by bench.py and imports nothing of the others:
+A rival's process imports nothing of the others:
 
 python benchmarks/engine/rivals.py FOLDER RIVAL
 """
@@ -10,63 +10,119 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import TRAINING_VECTORS, Source
 
-K = 100
+K = int(os.environ.get("POEEM_BENCH_K", "100"))
+
+
+def as_it_is(value: int) -> None:
+    """Stand for a setting that a rival does not have."""
+
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]  # ids, scores [n, K]
 
 
-def ours(folder: Path, kernel: str) -> Search:
-    """Search with a kernel of this library, forced and checked."""
-    os.environ["POEEM_KERNEL"] = kernel
-    from poeem.index import active_kernel, build_index_from_codes
+@dataclass
+class Adapter:
+    """What a rival can do.
 
-    assert active_kernel() == kernel
-    names = ["codes", "codebooks"]
-    num_probes = None
-    if (folder / "lists.npy").exists():  # lists.py
-        names += ["lists", "centroids"]
-        num_probes = int(np.load(folder / "probes.npy"))
-    index = build_index_from_codes(**{name: np.load(folder / f"{name}.npy") for name in names})
+    choose: takes its one setting (probes, leaves, ef). num_bytes: of the index, saved.
+    """
+
+    search: Search
+    choose: Callable[[int], None] = as_it_is
+    num_bytes: int = 0
+
+
+def ours(folder: Path, kernel: str) -> Adapter:
+    """Search with a kernel of this library, forced and checked; its setting is num_probes."""
+    if kernel != "best":
+        os.environ["POEEM_KERNEL"] = kernel
+    from poeem.index import Index, active_kernel, build_index_from_codes
+
+    assert kernel in ("best", active_kernel())
+    if (folder / "items.poeem").exists():
+        index = Index.open(folder / "items.poeem")
+    else:
+        names = ["codes", "codebooks", "lists", "centroids"]
+        files = {name: folder / f"{name}.npy" for name in names}
+        index = build_index_from_codes(**{n: np.load(f) for n, f in files.items() if f.exists()})
+    settings: dict[str, Any] = {}
 
     def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
-        return index.search(queries, K, num_probes=num_probes, num_threads=threads)
+        return index.search(queries, K, num_threads=threads, **settings)
 
-    return search
+    def choose(value: int) -> None:
+        settings["num_probes"] = value or None
+
+    return Adapter(search, choose, index.info()["total_bytes"])
 
 
-def faiss_pq8(folder: Path) -> Search:
-    """Search the same codes with IndexPQ, 8 bits."""
-    import faiss
-
+def product_index(faiss: Any, folder: Path) -> Any:
+    """Return a Faiss IndexPQ of our codes."""
     codes, codebooks = np.load(folder / "codes.npy"), np.load(folder / "codebooks.npy")
-    num_subspaces, _, sub_dim = codebooks.shape
-    index = faiss.IndexPQ(num_subspaces * sub_dim, num_subspaces, 8, faiss.METRIC_INNER_PRODUCT)
+    num_subspaces, num_codewords, sub_dim = codebooks.shape
+    bits = num_codewords.bit_length() - 1
+    dim = num_subspaces * sub_dim
+    index = faiss.IndexPQ(dim, num_subspaces, bits, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(codebooks.ravel(), index.pq.centroids)
+    if bits == 4:
+        codes = np.ascontiguousarray(codes[:, 0::2] | codes[:, 1::2] << 4)
     faiss.copy_array_to_vector(codes.ravel(), index.codes)
     index.is_trained, index.ntotal = True, len(codes)
-    return with_threads(faiss, index)
+    return index
 
 
-def faiss_fast_scan(folder: Path) -> Search:
+def faiss_pq(folder: Path) -> Adapter:
+    """Search the same codes with IndexPQ."""
+    import faiss
+
+    return with_threads(faiss, product_index(faiss, folder))
+
+
+def faiss_same_nibbles(folder: Path) -> Adapter:
+    """Search the same 4-bit codes with IndexPQFastScan."""
+    import faiss
+
+    return with_threads(faiss, faiss.IndexPQFastScan(product_index(faiss, folder)))
+
+
+def faiss_fast_scan(folder: Path) -> Adapter:
     """Search 4-bit codes of as many bytes, trained by Faiss on the same vectors."""
     import faiss
 
-    vectors, num_bytes = np.load(folder / "vectors.npy"), len(np.load(folder / "codebooks.npy"))
-    index = faiss.IndexPQFastScan(vectors.shape[1], 2 * num_bytes, 4, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors[:65_536])
-    index.add(vectors)
-    return with_threads(faiss, index)
+    source = Source.load(folder)
+    codebooks = np.load(folder / "codebooks.npy", mmap_mode="r")
+    num_nibbles = 2 * codebooks.shape[0]
+    # Where the dimension cannot be cut so often, it is filled up with zeros.
+    dim = -(-source.dim // num_nibbles) * num_nibbles
+    index = faiss.IndexPQFastScan(dim, num_nibbles, 4, faiss.METRIC_INNER_PRODUCT)
+    index.train(filled(source.sample(), dim))
+    for piece in source.pieces():
+        index.add(filled(piece, dim))
+    adapter = with_threads(faiss, index)
+    search = adapter.search
+    adapter.search = lambda queries, threads: search(filled(queries, dim), threads)
+    return adapter
 
 
-def faiss_ivfpq(folder: Path) -> Search:
-    """Search the same lists of the same codes with IndexIVFPQ, 8 bits."""
+def filled(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """Return vectors with zeros up to `dim`."""
+    if vectors.shape[1] == dim:
+        return vectors
+    return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1])))
+
+
+def faiss_ivfpq(folder: Path) -> Adapter:
+    """Search the same lists of the same codes with IndexIVFPQ; its setting is nprobe."""
     import faiss
 
     codes, codebooks = np.load(folder / "codes.npy"), np.load(folder / "codebooks.npy")
@@ -88,11 +144,12 @@ def faiss_ivfpq(folder: Path) -> Search:
             number, len(ids), faiss.swig_ptr(np.ascontiguousarray(ids)), faiss.swig_ptr(rows)
         )
     index.is_trained, index.ntotal = True, len(codes)
-    index.nprobe = int(np.load(folder / "probes.npy"))
-    return with_threads(faiss, index)
+    adapter = with_threads(faiss, index)
+    adapter.choose = lambda value: setattr(index, "nprobe", value)
+    return adapter
 
 
-def with_threads(faiss: Any, index: Any) -> Search:
+def with_threads(faiss: Any, index: Any) -> Adapter:
     """Return a search that sets Faiss' threads first."""
 
     def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,40 +157,112 @@ def with_threads(faiss: Any, index: Any) -> Search:
         scores, ids = index.search(queries, K)
         return ids, scores
 
-    return search
+    return Adapter(search, num_bytes=len(faiss.serialize_index(index)))
 
 
-def make(name: str, folder: Path) -> Search:
-    """Return the search of the rival called `name`."""
+def scann(folder: Path) -> Adapter:
+    """Search ScaNN's anisotropic 4-bit codes of at most as many bytes, in a tree of leaves.
+
+    Its setting is leaves to search. Nothing is scored again by float vectors: they would take the
+    memory of float vectors.
+    """
+    from scann import scann_ops_pybind as library
+
+    source = Source.load(folder)
+    num_bytes = np.load(folder / "codebooks.npy", mmap_mode="r").shape[0]
+    block = next(b for b in range(1, source.dim + 1) if -(-source.dim // b) <= 2 * num_bytes)
+    leaves = max(source.items // 1000, 1)
+    builder = library.builder(source.all(), K, "dot_product")
+    builder = builder.tree(
+        num_leaves=leaves, num_leaves_to_search=8, training_sample_size=TRAINING_VECTORS
+    )
+    searcher = builder.score_ah(block, anisotropic_quantization_threshold=0.2).build()
+    chosen = {"leaves_to_search": 8}
+
+    def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        if len(queries) == 1:
+            ids, scores = searcher.search(queries[0], K, **chosen)
+            return ids[None], scores[None]
+        if threads == 1:
+            return searcher.search_batched(queries, K, **chosen)
+        searcher.set_num_threads(threads)
+        return searcher.search_batched_parallel(queries, K, **chosen)
+
+    with tempfile.TemporaryDirectory() as saved:
+        searcher.serialize(saved)
+        num_bytes = sum(f.stat().st_size for f in Path(saved).iterdir() if f.name != "dataset.npy")
+    return Adapter(search, lambda value: chosen.update(leaves_to_search=value), num_bytes)
+
+
+def hnswlib(folder: Path, links: int = 16) -> Adapter:
+    """Search a graph of the float vectors, so many links an item; its setting is ef."""
+    import hnswlib as library
+
+    stored = folder / "vectors.npy"
+    vectors = np.load(stored) if stored.exists() else Source.load(folder).all()
+    index = library.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), ef_construction=200, M=links)
+    index.add_items(vectors, num_threads=2)
+
+    def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+        ids, distances = index.knn_query(queries, k=K, num_threads=threads)
+        return ids.astype(np.int64), 1 - distances
+
+    adapter = Adapter(search, lambda value: index.set_ef(max(value, K)))
+    with tempfile.TemporaryDirectory() as saved:
+        index.save_index(f"{saved}/graph")
+        adapter.num_bytes = Path(f"{saved}/graph").stat().st_size
+    return adapter
+
+
+RIVALS = {
+    "faiss pq": faiss_pq,
+    "faiss pq8": faiss_pq,
+    "faiss 4-bit fast scan": faiss_fast_scan,
+    "faiss fast scan, same codes": faiss_same_nibbles,
+    "faiss ivfpq": faiss_ivfpq,
+    "scann": scann,
+    "hnswlib": hnswlib,
+}
+
+
+def make(name: str, folder: Path) -> Adapter:
+    """Return the rival called `name`."""
     if name.startswith("poeem "):
         return ours(folder, name.removeprefix("poeem "))
-    rivals = {
-        "faiss pq8": faiss_pq8,
-        "faiss 4-bit fast scan": faiss_fast_scan,
-        "faiss ivfpq": faiss_ivfpq,
-    }
-    return rivals[name](folder)
+    if name.startswith("hnswlib "):
+        return hnswlib(folder, int(name.removeprefix("hnswlib ").removesuffix(" links")))
+    return RIVALS[name](folder)
 
 
 def main() -> None:
-    """Answer lines of JSON: {"rows": [begin, end], "each": bool, "threads": n} -> times."""
+    """Answer lines of JSON.
+
+    {"rows": [begin, end], "each": bool, "threads": n} -> times;
+    {"setting": value} -> what it found is in "ids NAME.npy" and "scores NAME.npy".
+    """
     folder, name = Path(sys.argv[1]), sys.argv[2]
-    search = make(name, folder)
+    adapter = make(name, folder)
     queries = np.load(folder / "queries.npy")
-    search(queries[:2], 1)
-    ids, scores = search(queries, 1)
-    np.save(folder / f"ids {name}.npy", ids)
-    np.save(folder / f"scores {name}.npy", scores)
-    print("ready", flush=True)
+    print(json.dumps({"num_bytes": adapter.num_bytes}), flush=True)
     for line in sys.stdin:
         task = json.loads(line)
+        if "setting" in task:
+            if task["setting"] is not None:
+                adapter.choose(task["setting"])
+            adapter.search(queries[:2], 1)
+            ids, scores = adapter.search(queries, 1)
+            np.save(folder / f"ids {name}.npy", ids)
+            np.save(folder / f"scores {name}.npy", scores)
+            print(json.dumps({}), flush=True)
+            continue
         begin, end = task["rows"]
         step = 1 if task["each"] else end - begin
         wall, cpu = [], []
         for row in range(begin, end, step):
             part = queries[row : row + step]
             cpu_start, start = time.process_time(), time.perf_counter()
-            search(part, task["threads"])
+            adapter.search(part, task["threads"])
             wall.append((time.perf_counter() - start) / step)
             cpu.append((time.process_time() - cpu_start) / step)
         print(json.dumps({"wall": wall, "cpu": cpu}), flush=True)

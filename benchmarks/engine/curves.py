@@ -1,0 +1,148 @@
+"""Queries per second against recall of the true neighbours, all rivals on one picture.
+
+Product codes of as many bytes in as many lists for us and Faiss; ScaNN's own 4-bit codes of at most
+as many bytes, in a tree; hnswlib over float vectors, which takes many times the memory. Each
+rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns.
+
+python benchmarks/engine/curves.py --items 1000000 --bytes 16
+POEEM_DATA=data python benchmarks/engine/curves.py --data glove-6b-50d --bytes 25 --name ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import Rival, overlap, take_turns
+from datasets import (
+    NUM_QUERIES,
+    Source,
+    prepare_lists,
+    prepare_residuals,
+    source_of,
+    true_neighbours,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import RESULTS, write_result
+
+PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SWEEPS = {
+    "poeem best": (*PROBES, 0),
+    "faiss ivfpq": PROBES,
+    "scann": (*PROBES, 512),
+    "hnswlib": (100, 150, 200, 300, 500, 800),
+}
+CASES = ("one, 1 thread", "batch, 1 thread", "one, 2 thread", "batch, 2 thread")
+
+
+def sweep(folder: Path, truth: np.ndarray, rounds: int, threads: list[int]) -> dict[str, Any]:
+    """Return for each rival a point per setting."""
+    rivals = [Rival(name, folder) for name in SWEEPS]
+    points: dict[str, Any] = {
+        rival.name: {"index_bytes": rival.num_bytes, "points": []} for rival in rivals
+    }
+    try:
+        for step in range(max(map(len, SWEEPS.values()))):
+            active = [rival for rival in rivals if step < len(SWEEPS[rival.name])]
+            for rival in active:
+                rival.choose(SWEEPS[rival.name][step])
+            figures = take_turns(active, threads, rounds)
+            for rival in active:
+                points[rival.name]["points"].append(
+                    {
+                        "setting": SWEEPS[rival.name][step],
+                        "recall10_at_10": round(overlap(rival.ids[:, :10], truth), 4),
+                        "recall10_at_100": round(overlap(rival.ids, truth), 4),
+                        **figures[rival.label],
+                    }
+                )
+    finally:
+        for rival in rivals:
+            rival.close()
+    return points
+
+
+def at_equal_recall(points: dict[str, Any], rival: str, measure: str, case: str) -> dict[str, Any]:
+    """Return, for the rival's best recall that we reach too, how many times faster we are."""
+    ours = points["poeem best"]["points"]
+    for theirs in sorted(points[rival]["points"], key=lambda p: -p[measure]):
+        level = [p for p in ours if p[measure] >= theirs[measure]]
+        if level:
+            best = min(level, key=lambda p: p[case]["p50_ms"])
+            return {
+                "recall": theirs[measure],
+                "their_setting": theirs["setting"],
+                "our_setting": best["setting"],
+                "our_recall": best[measure],
+                "times_ours": round(theirs[case]["p50_ms"] / best[case]["p50_ms"], 2),
+            }
+    return {"times_ours": None}
+
+
+def draw(points: dict[str, Any], source: Source, num_bytes: int, path: Path) -> None:
+    """Draw queries per second against recall, for batches and single queries."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, case in zip(axes, ("one, 1 thread", "batch, 1 thread"), strict=True):
+        for name, each in points.items():
+            x = [p["recall10_at_10"] for p in each["points"]]
+            y = [1e3 / p[case]["p50_ms"] for p in each["points"]]
+            size = each["index_bytes"] / source.items
+            axis.plot(x, y, marker="o", label=f"{name}, {size:.0f} bytes an item")
+        axis.set(yscale="log", xlabel="recall@10 of the true neighbours", title=case)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("queries per second")
+    axes[0].legend(fontsize=8)
+    figure.suptitle(f"{source.name}, {source.items:,} items of dim {source.dim}, {num_bytes} bytes")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure, draw and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="clustered")
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--lists", type=int, default=1024)
+    parser.add_argument("--bytes", type=int, default=16)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--name", default="engine_curves")
+    options = parser.parse_args()
+    source = source_of(options.data, options.items, options.dim)
+    queries = source.queries()
+    truth = true_neighbours(source, queries)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        source.save(folder)
+        np.save(folder / "queries.npy", queries)
+        prepare_lists(folder, source, options.lists)
+        prepare_residuals(folder, source, options.bytes)
+        points = sweep(folder, truth, options.rounds, options.threads)
+    cases = [case for case in CASES if int(case.split()[1]) in options.threads]
+    equal = {
+        rival: {
+            measure: {case: at_equal_recall(points, rival, measure, case) for case in cases}
+            for measure in ("recall10_at_10", "recall10_at_100")
+        }
+        for rival in list(SWEEPS)[1:]
+    }
+    draw(points, source, options.bytes, RESULTS / f"{options.name}.png")
+    settings = {"data": source.name, "items": source.items, "dim": source.dim, "k": 100}
+    settings |= {"bytes": options.bytes, "lists": options.lists, "batch": NUM_QUERIES}
+    settings |= {"rounds": options.rounds, "picture": f"{options.name}.png"}
+    write_result(options.name, {**settings, "at_equal_recall": equal, "rivals": points})
+
+
+if __name__ == "__main__":
+    main()
