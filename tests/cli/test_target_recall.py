@@ -26,13 +26,14 @@ def lists_of_codes(folder, calibrated):
 
 def test_a_target_stands_for_a_number_of_probes(tmp_path):
     recalls = lists_of_codes(tmp_path, calibrated=True)["calibration"]["recalls"]
-    probes = 2 ** next(i for i, recall in enumerate(recalls) if recall >= 0.6)
-    assert 1 < probes < 30
+    target, probes = str(recalls[2]), 4
+    assert recalls[1] < recalls[2] < 1
     asked = ("search", tmp_path / "items.poeem", "--query-vectors", tmp_path / "queries.npy")
-    by_target = Call(*asked, "--target-recall", "0.6", "--json").json
+    asked += ("--k", "100")
+    by_target = Call(*asked, "--target-recall", target, "--json").json
     assert by_target == Call(*asked, "--num-probes", str(probes), "--json").json
     assert by_target != Call(*asked, "--json").json
-    both = Call(*asked, "--target-recall", "0.6", "--num-probes", "2")
+    both = Call(*asked, "--target-recall", target, "--num-probes", "2")
     assert both.code == 2
     assert "wanted one of them" in both.err
 

@@ -67,6 +67,23 @@ def test_ids_and_flags_say_the_same():
     assert_same(index.search(queries, 10, num_probes=1, allowed=unknown), by_flags)
 
 
+@pytest.mark.parametrize("ids", ["positions", "uint32", "int64"])
+@pytest.mark.parametrize("spread", [1, 10**6, 10**14])
+def test_ids_far_apart_and_unknown_ones(ids, spread):
+    index = random_index(Shape(num_items=300, ids=ids, num_lists=3))
+    known = index.ids[::7].tolist()
+    unknown = [-spread - 2, spread, 2**32 + 5, int(index.ids.max()) + 3]
+    unknown = [number for number in unknown if number not in index.ids]
+    flags = np.isin(index.ids, known)
+    contents = index._contents
+    for asked in ([*known, *unknown], known, unknown, [*known, -3]):
+        wanted = flags if asked is not unknown else np.zeros(300, bool)
+        asked_ids = np.array([number for number in asked if number != -1], np.int64)
+        if -3 in index.ids and -3 in asked:
+            wanted = wanted | (index.ids == -3)
+        np.testing.assert_array_equal(contents.flags_of(asked_ids), wanted)
+
+
 def test_a_filter_that_allows_nothing():
     ids, scores = random_index(Shape()).search(random_queries(6), 3, allowed=[])
     assert ids.tolist() == [[-1, -1, -1]]

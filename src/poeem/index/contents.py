@@ -12,6 +12,9 @@ from poeem.index.calibration import Calibration
 from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
 from poeem.types import Array, FloatArray, IntArray, Metric
 
+# Flags of a filter: 8 bytes an item and call at most.
+MAX_FLAGS_PER_ITEM = 8
+
 
 @dataclass(frozen=True)
 class Titles:
@@ -93,6 +96,31 @@ class IndexContents:
         if self.ids is None:
             return np.arange(start, min(stop, self.num_items), dtype=np.int64)
         return self.ids[start:stop].astype(np.int64)
+
+    def flags_of(self, ids: IntArray) -> Array:
+        """Return whether an item's id is among int64 [n] ids, bool [num_items], in storage order.
+
+        Where the ids lie close together, a flag for each number between the least and the most of
+        them is looked up: one pass over the stored ids instead of a search for each.
+        """
+        flags = np.zeros(self.num_items, dtype=bool)
+        if not len(ids):
+            return flags
+        low, span = int(ids.min()), int(ids.max()) - int(ids.min()) + 1
+        if self.ids is None or span > MAX_FLAGS_PER_ITEM * self.num_items:
+            positions = self.positions_of(ids)
+            flags[positions[positions >= 0]] = True
+            return flags
+        wanted = np.zeros(span + 1, dtype=bool)  # the last is for all ids that are not between
+        wanted[ids - low] = True
+        if self.ids.dtype == np.uint32 and (low < 0 or low + span > 2**32):
+            return self.flags_of(ids[(ids >= 0) & (ids < 2**32)])
+        unsigned = self.ids.view(f"u{self.ids.itemsize}")
+        for start in range(0, self.num_items, CHUNK):
+            # Below the least id the difference wraps around to a large number.
+            place = unsigned[start : start + CHUNK] - unsigned.dtype.type(low % 2**64)
+            flags[start : start + CHUNK] = wanted[np.minimum(place, unsigned.dtype.type(span))]
+        return flags
 
     def positions_of(self, ids: IntArray) -> IntArray:
         """Return the storage position of each of int64 [n] ids, -1 where there is no such item.

@@ -395,11 +395,9 @@ class Index:
                     f"allowed: got shape {array.shape}, wanted one per item, ({self.num_items},)"
                 )
             return array
-        wanted = np.zeros(self.num_items, dtype=bool)
-        if array.size:  # an empty list is float64 to NumPy
-            positions = self._contents.positions_of(check_ids(array))
-            wanted[positions[positions >= 0]] = True
-        return wanted
+        if not array.size:  # an empty list is float64 to NumPy
+            return np.zeros(self.num_items, dtype=bool)
+        return self._contents.flags_of(check_ids(array))
 
     def _positions(self, ids: Any) -> IntArray:
         array = as_array("ids", ids)
