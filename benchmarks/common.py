@@ -15,7 +15,7 @@ from typing import Any
 from poeem.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("torch-poeem", "torch", "numpy", "faiss-cpu")
+_PACKAGES = ("torch-poeem", "torch", "numpy", "faiss-cpu", "scann", "hnswlib")
 
 
 def circumstances() -> dict[str, Any]:

@@ -67,19 +67,24 @@ def sweep(folder: Path, truth: np.ndarray, rounds: int, threads: list[int]) -> d
     return points
 
 
+def milliseconds(point: dict[str, Any], case: str) -> float:
+    """Return the median: CPU time of one thread, wall time of several."""
+    return point[case]["cpu_p50_ms" if "1 thread" in case else "p50_ms"]
+
+
 def at_equal_recall(points: dict[str, Any], rival: str, measure: str, case: str) -> dict[str, Any]:
     """Return, for the rival's best recall that we reach too, how many times faster we are."""
     ours = points["poeem best"]["points"]
     for theirs in sorted(points[rival]["points"], key=lambda p: -p[measure]):
         level = [p for p in ours if p[measure] >= theirs[measure]]
         if level:
-            best = min(level, key=lambda p: p[case]["p50_ms"])
+            best = min(level, key=lambda p: milliseconds(p, case))
             return {
                 "recall": theirs[measure],
                 "their_setting": theirs["setting"],
                 "our_setting": best["setting"],
                 "our_recall": best[measure],
-                "times_ours": round(theirs[case]["p50_ms"] / best[case]["p50_ms"], 2),
+                "times_ours": round(milliseconds(theirs, case) / milliseconds(best, case), 2),
             }
     return {"times_ours": None}
 
@@ -95,7 +100,7 @@ def draw(points: dict[str, Any], source: Source, num_bytes: int, path: Path) -> 
     for axis, case in zip(axes, ("one, 1 thread", "batch, 1 thread"), strict=True):
         for name, each in points.items():
             x = [p["recall10_at_10"] for p in each["points"]]
-            y = [1e3 / p[case]["p50_ms"] for p in each["points"]]
+            y = [1e3 / milliseconds(p, case) for p in each["points"]]
             size = each["index_bytes"] / source.items
             axis.plot(x, y, marker="o", label=f"{name}, {size:.0f} bytes an item")
         axis.set(yscale="log", xlabel="recall@10 of the true neighbours", title=case)

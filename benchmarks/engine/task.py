@@ -28,7 +28,7 @@ from contest import Rival, take_turns  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result  # noqa: E402
 
-LINKS = (4, 8, 16)
+LINKS = (2, 3, 4, 8, 16)
 SEARCH_WIDTHS = (200, 300)
 
 

@@ -1,0 +1,223 @@
+"""The tables of this folder's README, from the result files; benchmarks/readme.py puts them in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "results"
+BEST = "poeem avx512-vbmi"
+
+
+def result(name: str) -> dict[str, Any]:
+    """Return one result file."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def milliseconds(figures: dict[str, Any], case: str) -> float:
+    """Return the median of a case: CPU time of one thread, wall time of several."""
+    return figures[case]["cpu_p50_ms" if "1 thread" in case else "p50_ms"]
+
+
+def times(figures: dict[str, Any], ours: dict[str, Any], case: str) -> str:
+    """Return how many times as long a rival takes as we do."""
+    return f"{milliseconds(figures, case) / milliseconds(ours, case):.1f}"
+
+
+def flat(name: str) -> str:
+    """Return flat scans against Faiss: milliseconds a query, medians."""
+    found = result(name)
+    ours = (BEST, "poeem avx512", "poeem avx2")
+    head = ["bytes", "", "VBMI", "AVX-512 BW", "AVX2"]
+    head += ["IndexPQ", "times ours", "fast scan", "times ours"]
+    cases = {"one query": "one, 1 thread", "batch": "batch, 1 thread"}
+    cases |= {"one query, 2 threads": "one, 2 thread", "batch, 2 threads": "batch, 2 thread"}
+    rows = []
+    for size, each in found["results"].items():
+        for label, case in cases.items():
+            rivals = each["rivals"]
+            cells = [size.split()[0], label]
+            cells += [f"{milliseconds(rivals[kernel], case):.3f}" for kernel in ours]
+            for rival in ("faiss pq8", "faiss 4-bit fast scan"):
+                cells.append(f"{milliseconds(rivals[rival], case):.3f}")
+                cells.append(times(rivals[rival], rivals[BEST], case))
+            rows.append(cells)
+    recall = {
+        rival: ", ".join(
+            f"{each['rivals'][rival]['recall10_at_100']:.3f}" for each in found["results"].values()
+        )
+        for rival in (BEST, "faiss 4-bit fast scan")
+    }
+    tails = ", ".join(
+        f"{each['rivals'][BEST]['one, 1 thread']['p99_ms']:.3f} (IndexPQ "
+        f"{each['rivals']['faiss pq8']['one, 1 thread']['p99_ms']:.3f})"
+        for each in found["results"].values()
+    )
+    return (
+        f"{found['items']:,} items of dim {found['dim']}, k = {found['k']}:\n\n"
+        + table(head, rows)
+        + f"\n\nOf the 10 true neighbours among the 100 found, at {', '.join(found['results'])}: "
+        f"ours {recall[BEST]}; fast scan's {recall['faiss 4-bit fast scan']}. "
+        f"p99 of one query, 1 thread: {tails} ms."
+    )
+
+
+def lists() -> str:
+    """Return searches of lists against Faiss IVFPQ: milliseconds a query, medians."""
+    head = ["", "ours, one query", "IVFPQ", "times ours", "ours, batch", "IVFPQ", "times ours"]
+    rows = []
+    for label, each in result("engine_lists")["results"].items():
+        for threads in (1, 2):
+            if f"one, {threads} thread" not in each["times_ours"]:
+                continue
+            cells = [label + (", 2 threads" if threads == 2 else "")]
+            for way in ("one", "batch"):
+                case = f"{way}, {threads} thread"
+                mine, theirs = (each["rivals"][name] for name in (BEST, "faiss ivfpq"))
+                cells += [f"{milliseconds(rival, case):.3f}" for rival in (mine, theirs)]
+                cells.append(times(theirs, mine, case))
+            rows.append(cells)
+    return table(head, rows)
+
+
+def nibbles() -> str:
+    """Return 4-bit codes against Faiss over the same codes."""
+    names = ["poeem avx512", "poeem avx2", "faiss fast scan, same codes", "faiss pq"]
+    head = ["bytes", "", "AVX-512", "AVX2", "fast scan", "over AVX-512", "over AVX2", "IndexPQ"]
+    rows = []
+    for size, each in result("engine_nibbles")["results"].items():
+        for case in ("one, 1 thread", "batch, 1 thread", "batch, 2 thread"):
+            wall = [milliseconds(each["rivals"][name], case) for name in names]
+            cells = [size.split()[0], case, *(f"{ms:.3f}" for ms in wall[:3])]
+            cells += [f"{wall[2] / wall[0]:.1f}", f"{wall[2] / wall[1]:.1f}", f"{wall[3]:.3f}"]
+            rows.append(cells)
+    return table(head, rows)
+
+
+def filters() -> str:
+    """Return filtered searches: wall milliseconds a query, by what the filter is given as."""
+    rows = []
+    for label, each in result("engine_filters")["figures"].items():
+        ways = [each.get(way, {}).get("cpu_p50_ms") for way in ("none", "flags", "ids")]
+        cells = ["" if ms is None else f"{ms:.3f}" for ms in ways]
+        rows.append([label, f"{each['allowed']:,}", str(each["results"]), *cells])
+    return table(["", "allowed", "results, at least", "no filter", "flags", "ids"], rows)
+
+
+def opening() -> str:
+    """Return the work of opening and of first searches."""
+    found = result("engine_opening")
+    rows = []
+    for label, each in found["figures"].items():
+        cells = [
+            f"{each[step]['wall_s'] * 1e3:.1f} / {each[step]['cpu_s'] * 1e3:.1f}"
+            for step in ("open", "first search", "second search")
+        ]
+        rows.append([label, *cells, str(each["first search"]["read_from_disk"])])
+    head = ["wall / CPU milliseconds", "open", "first search", "second search", "disk reads"]
+    return f"{found['items']:,} items, {found['file_bytes']:,} bytes:\n\n" + table(head, rows)
+
+
+def curves(name: str) -> str:
+    """Return what we are compared with rivals at their best recall that we reach too."""
+    found = result(name)
+    head = ["rival", "bytes an item", "recall@10 of the true neighbours", "one query", "batch"]
+    rows = []
+    for rival, measures in found["at_equal_recall"].items():
+        cases = measures["recall10_at_10"]
+        size = found["rivals"][rival]["index_bytes"] / found["items"]
+        one, batch = (cases[case] for case in ("one, 1 thread", "batch, 1 thread"))
+        if one["times_ours"] is None:
+            points = found["rivals"][rival]["points"]
+            least = min(point["recall10_at_10"] for point in points)
+            rows.append([rival, f"{size:.0f}", f"{least} at the least: above ours", "", ""])
+            continue
+        cells = [rival, f"{size:.0f}", f"{one['recall']:.3f} (ours {one['our_recall']:.3f})"]
+        rows.append([*cells, f"{one['times_ours']:.1f}", f"{batch['times_ours']:.1f}"])
+    ours = found["rivals"]["poeem best"]
+    best = max(point["recall10_at_10"] for point in ours["points"])
+    return (
+        f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
+        f"({ours['index_bytes'] / found['items']:.0f} with ids and lists), our best recall@10 "
+        f"{best:.3f}. Times as long as ours, 1 thread:\n\n" + table(head, rows)
+    )
+
+
+def task() -> str:
+    """Return the comparison with hnswlib at equal recall of the task."""
+    found = result("engine_task_gowalla")
+    head = ["", "recall@20", "recall@100", "index bytes", "ms, one query", "ms, batch"]
+    rows = []
+    for label, point in found["points"].items():
+        cells = [f"{point[key]:.4f}" for key in ("recall@20", "recall@100")]
+        cells.append(f"{point['index_bytes']:,}")
+        cells += [f"{milliseconds(point, f'{way}, 1 thread'):.3f}" for way in ("one", "batch")]
+        rows.append([label, *cells])
+    mine = found["points"]["poeem best"]
+    best = "; ".join(
+        f"{case}: {times(found['points'][each['hnswlib']], mine, case)} times ours "
+        f"({each['hnswlib']}), "
+        f"{each['its_bytes_over_ours']} times the memory"
+        for case, each in found["at_equal_recall"].items()
+    )
+    return table(head, rows) + f"\n\nhnswlib's fastest of at least our recall@100: {best}."
+
+
+def kernels() -> str:
+    """Return cycles of the kernels alone."""
+    found = result("engine_rates")
+    sizes = {256: "L2", 4096: "L3", 16384: "16 MB", 65536: "64 MB"}
+    by = {(rate["bytes_of_item"], rate["kib"]): rate for rate in found["rates"]}
+    head = ["kernel", *(f"64 codes, {place}" for place in sizes.values())]
+    head += ["item of 8 bytes, L2", "of 16", "of 32"]
+    rows = []
+    for kernel in ("two queries", "avx512-vbmi", "avx512", "avx2"):
+        if kernel not in by[8, 256]:
+            continue
+        cells = [f"{by[8, kib][kernel]['cycles_per_64_codes']:.1f}" for kib in sizes]
+        cells += [f"{by[size, 256][kernel]['cycles_per_item']:.2f}" for size in (8, 16, 32)]
+        label = "avx512-vbmi, two queries, each" if kernel == "two queries" else kernel
+        rows.append([label, *cells])
+    reading = [f"{by[8, kib]['reading_gb_per_s']:.0f}" for kib in sizes]
+    moved = [f"{by[8, kib]['avx512-vbmi']['gb_per_s']:.0f}" for kib in sizes]
+    return (
+        f"Cycles at {found['ghz']:.1f} GHz:\n\n"
+        + table(head, rows)
+        + f"\n\nGB/s of codes, {', '.join(sizes.values())}: reading alone {', '.join(reading)}; "
+        f"the VBMI kernel {', '.join(moved)}. In registers, without loads: a permute of 128 bytes "
+        f"{found['cycles_per_permute_of_128_bytes']:.1f} cycles, a whole look-up of 64 codes "
+        f"{found['cycles_per_look_up_in_registers']:.1f}."
+    )
+
+
+TABLES = {
+    "engine_flat": ("flat", lambda: flat("engine_flat")),
+    "engine_flat_128": ("flat_128", lambda: flat("engine_flat_128")),
+    "engine_flat_10m": ("flat_10m", lambda: flat("engine_flat_10m")),
+    "engine_flat_glove": ("flat_glove", lambda: flat("engine_flat_glove")),
+    "engine_lists": ("lists", lists),
+    "engine_nibbles": ("nibbles", nibbles),
+    "engine_filters": ("filters", filters),
+    "engine_opening": ("opening", opening),
+    "engine_curves": ("curves", lambda: curves("engine_curves")),
+    "engine_curves_128": ("curves_128", lambda: curves("engine_curves_128")),
+    "engine_curves_glove": ("curves_glove", lambda: curves("engine_curves_glove")),
+    "engine_task_gowalla": ("task", task),
+    "engine_rates": ("kernels", kernels),
+}
+
+
+def blocks() -> dict[str, str]:
+    """Return the text between each pair of markers; what was never measured says so."""
+    found = {}
+    for name, (marker, make) in TABLES.items():
+        there = (RESULTS / f"{name}.json").exists()
+        found[marker] = make() if there else "Not measured yet: see `all.sh`."
+    return found
