@@ -28,7 +28,7 @@ void check(const IndexView& index) {
 }
 
 // Where fewer than one item in so many is wanted, those are scored one by one and bounds would only cost.
-constexpr std::int64_t kSparse = 128;
+constexpr std::int64_t kSparse = 64;
 
 // How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
 // are fewer queries than threads, parts of the catalogue.
