@@ -125,6 +125,19 @@ def opening() -> str:
     return f"{found['items']:,} items, {found['file_bytes']:,} bytes:\n\n" + table(head, rows)
 
 
+def along(found: dict[str, Any], rival: str, case: str) -> str:
+    """Return the ratios at each recall of the rival's that we reach, the lowest recall first."""
+    ours = found["rivals"]["poeem best"]["points"]
+    ratios = []
+    for point in sorted(found["rivals"][rival]["points"], key=lambda p: p["recall10_at_10"]):
+        level = [p for p in ours if p["recall10_at_10"] >= point["recall10_at_10"]]
+        if level:
+            best = min(level, key=lambda p: milliseconds(p, case))
+            ratio = milliseconds(point, case) / milliseconds(best, case)
+            ratios.append(f"{point['recall10_at_10']:.2f}: {ratio:.1f}")
+    return ", ".join(ratios)
+
+
 def curves(name: str) -> str:
     """Return what we are compared with rivals at their best recall that we reach too."""
     found = result(name)
@@ -141,13 +154,18 @@ def curves(name: str) -> str:
             continue
         cells = [rival, f"{size:.0f}", f"{one['recall']:.3f} (ours {one['our_recall']:.3f})"]
         rows.append([*cells, f"{one['times_ours']:.1f}", f"{batch['times_ours']:.1f}"])
+    sweep = "".join(
+        f"\n\n{rival} at each of its recalls, {case}: {along(found, rival, case)}."
+        for rival in ("faiss ivfpq", "scann")
+        for case in ("one, 1 thread", "batch, 1 thread")
+    )
     ours = found["rivals"]["poeem best"]
     best = max(point["recall10_at_10"] for point in ours["points"])
     return (
         f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
         f"({ours['index_bytes'] / found['items']:.0f} with ids and lists), our best recall@10 "
         f"{best:.3f}. Times as long as ours, 1 thread:\n\n" + table(head, rows)
-    )
+    ) + sweep
 
 
 def task() -> str:
