@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "poeem/error.h"
+#include "poeem/givens.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/norms.h"
@@ -366,6 +367,50 @@ nb::dict cpu_features() {
   return result;
 }
 
+template <class T>
+using Changed = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void givens_turn(Changed<float> product, Changed<float> rotation,
+                 std::optional<Changed<float>> mean, std::optional<Changed<float>> square,
+                 std::tuple<float, float> decays, std::tuple<double, double> scales, double lr,
+                 std::optional<Input<std::int64_t, 1>> partner, const std::string& kernel) {
+  const std::size_t dim = rotation.shape(0);
+  const auto fits = [&](const Changed<float>& m) { return m.shape(0) == dim && m.shape(1) == dim; };
+  require(fits(rotation) && fits(product), "product and rotation: not [dim, dim]");
+  require(mean.has_value() == square.has_value(), "mean and square: wanted both or none");
+  poeem::GivensRequest request;
+  request.dim = static_cast<std::int64_t>(dim);
+  request.product = product.data();
+  request.rotation = rotation.data();
+  if (mean) {
+    require(fits(*mean) && fits(*square), "mean and square: not [dim, dim]");
+    request.mean = mean->data();
+    request.square = square->data();
+  }
+  std::tie(request.decay_mean, request.decay_square) = decays;
+  std::tie(request.scale_mean, request.scale_square) = scales;
+  request.lr = lr;
+  request.kernel = kernel;
+  if (partner) {
+    require(partner->shape(0) == dim, "partner: not [dim]");
+    for (std::size_t i = 0; i < dim; ++i) {
+      const auto j = static_cast<std::size_t>(partner->data()[i]);
+      require(j < dim && partner->data()[j] == static_cast<std::int64_t>(i), "partner: not mutual");
+    }
+    request.partner = partner->data();
+  }
+  nb::gil_scoped_release release;
+  poeem::givens_turn(request);
+}
+
+Output<std::int64_t, 1> greedy_pairs(Input<float, 2> weights, const std::string& kernel) {
+  require(weights.shape(0) == weights.shape(1), "weights: not square");
+  auto partner = new_array<std::int64_t, 1>({weights.shape(0)});
+  nb::gil_scoped_release release;
+  poeem::greedy_pairs(weights.data(), static_cast<std::int64_t>(weights.shape(0)), kernel, partner.data());
+  return partner;
+}
+
 nb::list kernels() {
   nb::list result;
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
@@ -444,6 +489,13 @@ NB_MODULE(_native, m) {
         "num_codewords, dim], found by a beam search: int64 [n, num_subspaces].");
   m.def("cpu_features", &cpu_features, nb::sig("def cpu_features() -> dict[str, bool]"),
         "What kernels ask of this machine, and whether it has it.");
+  m.def("givens_turn", &givens_turn, nb::kw_only(), "product"_a.noconvert(), "rotation"_a.noconvert(),
+        "mean"_a.noconvert().none() = nb::none(), "square"_a.noconvert().none() = nb::none(),
+        "decays"_a, "scales"_a, "lr"_a, "partner"_a.noconvert().none() = nb::none(), "kernel"_a,
+        "Turn `rotation` and update the moments in place; `product`, G R^T, may be changed. All float32 "
+        "[dim, dim]. No partner = greedy pairs.");
+  m.def("greedy_pairs", &greedy_pairs, "weights"_a.noconvert(), nb::kw_only(), "kernel"_a,
+        "Return the partner of each row, int64 [dim], largest |weight| first: float32 [dim, dim].");
   m.def("kernels", &kernels, nb::sig("def kernels() -> list[dict[str, str | bool]]"),
         "List the scan kernels, the most wanted first.");
   m.def("choose_kernel", [](const std::string& name) { return poeem::choose_kernel(name).name; },

@@ -3,8 +3,15 @@
 import pytest
 import torch
 
+from poeem import _native
 from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
-from poeem.quantize.givens import GivensDescent, greedy_pairs, random_pairs, steepest_pairs
+from poeem.quantize.givens import (
+    GivensDescent,
+    _greedy_pairs_on_device,
+    greedy_pairs,
+    random_pairs,
+    steepest_pairs,
+)
 from poeem.quantize.rotation import orthonormality_error
 
 from .test_rotation import random_rotation
@@ -52,17 +59,95 @@ def slow_greedy(weights):
     return partner
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 8, 31, 64])
-def test_greedy_pairs_equal_the_slow_way(dim):
-    for seed in range(5):
-        weights = torch.rand(dim, dim, generator=torch.Generator().manual_seed(seed))
-        weights = weights + weights.T
-        found = greedy_pairs(weights).tolist()
+KERNELS = [one["name"] for one in _native.kernels() if one["supported"]]
+
+
+def symmetric(dim, seed):
+    weights = torch.rand(dim, dim, generator=torch.Generator().manual_seed(seed))
+    return weights + weights.T
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dim", [1, 2, 3, 8, 31, 64, 129, 300])
+def test_greedy_pairs_equal_the_slow_way(dim, kernel, monkeypatch):
+    monkeypatch.setenv(_native.KERNEL_VARIABLE, kernel)
+    for seed in range(3):
+        weights = symmetric(dim, seed)
         slow = slow_greedy(weights)
+        assert greedy_pairs(weights).tolist() == slow
+        assert greedy_pairs(weights.double()).tolist() == slow
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 8, 31, 64])
+def test_greedy_pairs_on_a_device_equal_the_slow_way(dim):
+    for seed in range(5):
+        weights = symmetric(dim, seed)
+        found, slow = _greedy_pairs_on_device(weights).tolist(), slow_greedy(weights)
         assert [found[p] for p in found] == list(range(dim))  # partners are mutual
         # The smallest weights may be left unpaired when rounds run out; none may differ.
         assert all(f in (s, i) for i, (f, s) in enumerate(zip(found, slow, strict=True)))
         assert sum(f == s for f, s in zip(found, slow, strict=True)) >= 0.9 * dim
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_equal_weights_leave_nobody_alone(kernel, monkeypatch):
+    monkeypatch.setenv(_native.KERNEL_VARIABLE, kernel)
+    for weights in (torch.zeros(7, 7), torch.ones(8, 8), symmetric(40, 0).mul(3).round()):
+        found = greedy_pairs(weights)
+        dim, own = len(weights), torch.arange(len(weights))
+        assert torch.equal(found[found], own)
+        assert int((found == own).sum()) == dim % 2
+        # Nobody could do better with somebody who would rather have them.
+        have = torch.where(found == own, -1.0, weights[own, found])
+        better = weights > torch.maximum(have.unsqueeze(0), have.unsqueeze(1))
+        assert not better.fill_diagonal_(False).any()
+
+
+def test_what_is_not_a_number_is_not_paired():
+    weights = symmetric(20, 0)
+    weights[3] = weights[:, 3] = torch.nan
+    found = greedy_pairs(weights)
+    assert found[3] == 3
+    assert torch.equal(found[found], torch.arange(20))
+
+
+@pytest.mark.parametrize("pairs", ["greedy", "random"])
+@pytest.mark.parametrize("step_size", ["adam", "plain"])
+@pytest.mark.parametrize("dim", [1, 2, 7, 16, 33, 130])
+def test_native_turns_equal_those_of_torch(pairs, step_size, dim, monkeypatch):
+    """Either way, and when one goes on where the other stopped, as on another machine."""
+    grads = torch.randn(24, dim, dim, generator=torch.Generator().manual_seed(dim))
+
+    def run(native_from, native_to):
+        rotation = torch.nn.Parameter(random_rotation(dim, 1).contiguous())
+        optimizer = GivensDescent([rotation], lr=0.02, pairs=pairs, step_size=step_size)
+        for step, grad in enumerate(grads):
+            native = native_from <= step < native_to
+            with monkeypatch.context() as patch:
+                if not native:
+                    patch.setattr("poeem.quantize.givens._is_native", lambda *_: False)
+                rotation.grad, version = grad.clone(), rotation._version
+                optimizer.step()
+                assert rotation._version > version
+                assert torch.equal(rotation.grad, grad)
+        return rotation.detach()
+
+    by_torch = run(0, 0)
+    for part in ((0, 24), (0, 12), (12, 24)):
+        torch.testing.assert_close(run(*part), by_torch, atol=2e-6, rtol=0)
+
+
+def test_a_rotation_stored_by_columns_is_turned_too():
+    grads = torch.randn(5, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for start in (random_rotation(6, 1).contiguous(), random_rotation(6, 1).T.contiguous().T):
+        rotation = torch.nn.Parameter(start)
+        optimizer = GivensDescent([rotation], lr=0.1)
+        for grad in grads:
+            rotation.grad = grad.clone()
+            optimizer.step()
+        found.append(rotation.detach())
+    torch.testing.assert_close(*found)
 
 
 def total(weights, partner):
@@ -167,6 +252,25 @@ def test_a_gradient_of_nan_turns_nothing():
     with pytest.raises(NonFiniteError, match="nothing was turned"):
         optimizer.step()
     assert torch.equal(rotation.detach(), torch.eye(3))
+    assert not optimizer.state[rotation]
+
+
+def test_the_native_step_checks_what_it_is_given():
+    eye, wide = torch.eye(4).numpy(), torch.zeros(4, 5).numpy()
+    given = {"decays": (0.9, 0.9), "scales": (1, 1), "lr": 0.1, "kernel": "", "product": eye}
+    for bad in (
+        {"rotation": wide},
+        {"rotation": eye, "mean": eye},
+        {"rotation": eye, "mean": eye, "square": wide},
+        {"rotation": eye, "partner": torch.tensor([1, 2, 0, 3]).numpy()},
+        {"rotation": eye, "partner": torch.tensor([1, 0, 9, 3]).numpy()},
+        {"rotation": eye, "partner": torch.tensor([0, 1]).numpy()},
+    ):
+        with pytest.raises(ShapeError):
+            _native.givens_turn(**{**given, **bad})
+    with pytest.raises(ShapeError, match="not square"):
+        _native.greedy_pairs(wide, kernel="")
+    assert (eye == torch.eye(4).numpy()).all()
 
 
 def test_bad_settings():

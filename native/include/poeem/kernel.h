@@ -19,6 +19,9 @@ using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
 using BoundPairFunction = void (*)(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
                                    std::uint64_t* masks_b);
 
+// max of |row[j]| + bias[j] over j < count.
+using LargestFunction = float (*)(const float* row, const float* bias, std::int64_t count);
+
 struct Kernel {
   const char* name;            // what POEEM_KERNEL says
   const char* description;
@@ -30,6 +33,7 @@ struct Kernel {
   const NearestTile* nearest;
   const ResidualTile* residual;
   const Arithmetic* arithmetic;
+  LargestFunction largest;
 };
 
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../arithmetic/arithmetic.h"
+#include "../givens/largest.h"
 #include "../nearest/tile.h"
 #include "../residual/tile.h"
 #include "bounds.h"
@@ -11,12 +12,15 @@ namespace poeem {
 
 extern const NearestTile kNearestScalar;
 extern const ResidualTile kResidualScalar;
+extern const LargestFunction kLargestScalar;
 
 #if defined(__x86_64__)
 extern const NearestTile kNearestAvx2;
 extern const ResidualTile kResidualAvx2;
+extern const LargestFunction kLargestAvx2;
 extern const NearestTile kNearestAvx512;
 extern const ResidualTile kResidualAvx512;
+extern const LargestFunction kLargestAvx512;
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
@@ -28,6 +32,7 @@ void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::ui
 #elif defined(__aarch64__)
 extern const NearestTile kNearestNeon;
 extern const ResidualTile kResidualNeon;
+extern const LargestFunction kLargestNeon;
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);

@@ -41,4 +41,6 @@ const NearestTile kNearestAvx2 = {16, 4, nearest_tile<Avx2, 2, 4>};
 const ResidualTile kResidualAvx2 = {6, 16, residual_products<Avx2, 6, 2>,
                                     residual_extend<Avx2, 2>, residual_collect<Avx2, 2>};
 
+const LargestFunction kLargestAvx2 = largest<Avx2>;
+
 }  // namespace poeem

@@ -37,4 +37,6 @@ const NearestTile kNearestAvx512 = {64, 4, nearest_tile<Avx512, 4, 4>};
 const ResidualTile kResidualAvx512 = {6, 64, residual_products<Avx512, 6, 4>,
                                     residual_extend<Avx512, 4>, residual_collect<Avx512, 4>};
 
+const LargestFunction kLargestAvx512 = largest<Avx512>;
+
 }  // namespace poeem

@@ -40,4 +40,6 @@ const NearestTile kNearestNeon = {16, 4, nearest_tile<Neon, 4, 4>};
 const ResidualTile kResidualNeon = {6, 16, residual_products<Neon, 6, 4>,
                                     residual_extend<Neon, 4>, residual_collect<Neon, 4>};
 
+const LargestFunction kLargestNeon = largest<Neon>;
+
 }  // namespace poeem

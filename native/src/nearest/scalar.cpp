@@ -57,4 +57,6 @@ const NearestTile kNearestScalar = {8, 4, nearest_tile<Scalar, 2, 4>};
 const ResidualTile kResidualScalar = {4, 8, residual_products<Scalar, 4, 2>,
                                     residual_extend<Scalar, 2>, residual_collect<Scalar, 2>};
 
+const LargestFunction kLargestScalar = largest<Scalar>;
+
 }  // namespace poeem

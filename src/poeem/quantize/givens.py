@@ -11,12 +11,14 @@ pairs (i, j) and turns them all at once: O(dim^2) on top of the product G R^T, a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from poeem import _native
 from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
 from poeem.quantize.rotation import newton_schulz, orthonormality_error
 
@@ -95,34 +97,91 @@ class GivensDescent(torch.optim.Optimizer):
         return loss
 
     def _turn(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        product = grad @ param.T
         # Only where looking at a value costs nothing; on a GPU it would stop the stream.
-        if grad.device.type == "cpu" and not torch.isfinite(grad.sum()):
+        if grad.device.type == "cpu" and not torch.isfinite(product.sum()):
             raise NonFiniteError("gradient of a rotation: NaN or infinity; nothing was turned")
         state = self.state[param]
         state["step"] = step = state.get("step", 0) + 1
-        product = grad @ param.T
-        slopes = product - product.T  # A, [dim, dim]
-        square = None
-        if group["step_size"] == "adam":
-            slopes, square = _moments(state, slopes, group["betas"])
-        partner = _pairs(slopes, group, step).unsqueeze(1)  # [dim, 1]
-        angles = group["lr"] * slopes.gather(1, partner)
-        if square is not None:
-            angles /= square.gather(1, partner).sqrt() + 1e-12
-        # An unpaired row is its own partner, and A_ii = 0 leaves it where it is.
-        turned_by = param[partner[:, 0]].mul_(angles.sin())
-        param.mul_(angles.cos()).sub_(turned_by)
+        if _is_native(param, product) and group["pairs"] != "steepest":
+            _turn_natively(param, product, group, state)
+        else:
+            _turn_by_torch(param, product, group, state)
         if step % _POLISH_EVERY == 0:
             param.copy_(newton_schulz(param))
+
+
+def _turn_by_torch(
+    param: Tensor, product: Tensor, group: dict[str, Any], state: dict[str, Any]
+) -> None:
+    """Turn on any device, without looking at a value on the host: the slow and obvious twin.
+
+    Args:
+        product: G R^T, [dim, dim].
+    """
+    slopes = product - product.T  # A, [dim, dim]
+    square = None
+    if group["step_size"] == "adam":
+        slopes, square = _moments(state, slopes, group["betas"])
+    partner = _pairs(slopes, group, state["step"]).unsqueeze(1)  # [dim, 1]
+    angles = group["lr"] * slopes.gather(1, partner)
+    if square is not None:
+        # Above the diagonal: the native twin keeps no more.
+        own = torch.arange(len(slopes), device=slopes.device).unsqueeze(1)
+        places = torch.minimum(own, partner) * len(slopes) + torch.maximum(own, partner)
+        angles /= square.view(-1)[places].sqrt() + 1e-12
+    # An unpaired row is its own partner, and A_ii = 0 leaves it where it is.
+    turned_by = param[partner[:, 0]].mul_(angles.sin())
+    param.mul_(angles.cos()).sub_(turned_by)
+
+
+def _turn_natively(
+    param: Tensor, product: Tensor, group: dict[str, Any], state: dict[str, Any]
+) -> None:
+    """Do the same on a CPU, in one pass over half of each matrix."""
+    partner = None
+    if group["pairs"] == "random":
+        partner = random_pairs(len(param), group["seed"] + state["step"]).numpy()
+    moments, betas, scales = {}, (0.0, 0.0), (1.0, 1.0)
+    if group["step_size"] == "adam":
+        _begin_moments(state, product)
+        moments = {name: state[name].numpy() for name in ("mean", "square")}
+        betas = group["betas"]
+        scales = (1 / (1 - betas[0] ** state["step"]), 1 / (1 - betas[1] ** state["step"]))
+    _native.givens_turn(
+        product=product.numpy(),
+        rotation=param.detach().numpy(),
+        **moments,
+        decays=betas,
+        scales=scales,
+        lr=group["lr"],
+        partner=partner,
+        kernel=_kernel(),
+    )
+    torch.autograd.graph.increment_version(param)
+
+
+def _kernel() -> str:
+    return os.environ.get(_native.KERNEL_VARIABLE, "")
+
+
+def _is_native(*matrices: Tensor) -> bool:
+    return all(
+        m.device.type == "cpu" and m.dtype == torch.float32 and m.is_contiguous() for m in matrices
+    )
+
+
+def _begin_moments(state: dict[str, Any], like: Tensor) -> None:
+    for name in ("mean", "square"):
+        if name not in state:
+            state[name] = torch.zeros_like(like)
 
 
 def _moments(
     state: dict[str, Any], slopes: Tensor, betas: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Update the running moments of A; return the smoothed A and its smoothed square."""
-    if "mean" not in state:
-        state["mean"] = torch.zeros_like(slopes)
-        state["square"] = torch.zeros_like(slopes)
+    _begin_moments(state, slopes)
     mean, square, step = state["mean"], state["square"], state["step"]
     mean.lerp_(slopes, 1 - betas[0])
     square.mul_(betas[1]).addcmul_(slopes, slopes, value=1 - betas[1])
@@ -143,8 +202,7 @@ def greedy_pairs(weights: Tensor) -> Tensor:
     """Pair indices so that the largest weight is taken first, then the largest that is left, ...
 
     Each round joins every two rows that are each other's best: with distinct weights the same
-    pairs as picking one by one from a sorted list, in a few rounds of whole-matrix operations and
-    without looking at a value on the host.
+    pairs as picking one by one from a sorted list, in a few rounds.
 
     Args:
         weights: float [dim, dim], symmetric, not negative; the diagonal is ignored.
@@ -152,8 +210,15 @@ def greedy_pairs(weights: Tensor) -> Tensor:
     Returns:
         int64 [dim], the partner of each row; a row left over is its own partner.
     """
+    if _is_native(weights):
+        return torch.from_numpy(_native.greedy_pairs(weights.detach().numpy(), kernel=_kernel()))
     if weights.device.type == "cpu":
         return _greedy_pairs_on_host(weights)
+    return _greedy_pairs_on_device(weights)
+
+
+def _greedy_pairs_on_device(weights: Tensor) -> Tensor:
+    """Do so by operations on the whole matrix, without looking at a value on the host."""
     dim = len(weights)
     own = torch.arange(dim, device=weights.device)
     partner = own.clone()
@@ -168,7 +233,7 @@ def greedy_pairs(weights: Tensor) -> Tensor:
 
 
 def _greedy_pairs_on_host(weights: Tensor) -> Tensor:
-    """Do the same where values can be looked at: each round goes on with the rows that are left."""
+    """Do so where values can be looked at: each round goes on with the rows that are left."""
     partner = torch.arange(len(weights))
     rows = partner.clone()
     left = weights.clone().fill_diagonal_(-1.0)
