@@ -216,6 +216,7 @@ def table() -> str:
     after = tutorial["Faiss IVF8,PQ8 afterwards, 1 probe"]["precision@100"]
     float_twin = tutorial["exact, float twin"]["precision@100"]
     scan = result("engine_flat")["results"]["8 bytes"]["times_ours"]
+    turn = result("rotation_cost")["one_step"]["dim 512"]
     worst = max(v["ratio"] for v in memory.values())
     rows = [
         ("what", "measured", "file"),
@@ -240,6 +241,11 @@ def table() -> str:
             f"{step['num_lists=256, loss on lists']['ratio_of_medians']:.2f}x with the loss that "
             "teaches which list to probe (the default)",
             link("step_cost"),
+        ),
+        (
+            "a step of the rotation (greedy Givens, dim 512) against one SVD, processor time",
+            f"{turn['svd_over_givens_processor']:.1f}x cheaper",
+            link("rotation_cost"),
         ),
         (
             "trained model to index on disk, 1,000,000 items, against Faiss OPQ+PQ train and add",
