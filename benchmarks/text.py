@@ -6,6 +6,7 @@ pair at all: their vectors come from their tokens alone. The defaults of the com
 `--epochs`. Recall at the start is that of random token vectors: of the words that both share.
 
     POEEM_DATA=../shared/data python benchmarks/text.py
+    python benchmarks/text.py --choices     # float twins on validation queries of tldr-pages
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from poeem.config import Config, TrainConfig
 from poeem.data import token_bags
 from poeem.training.loop import evaluate_state
 from poeem.training.prepared import prepare
-from poeem.training.run import build_run, evaluate_run, new_state, train_run
+from poeem.training.run import build_run, evaluate_run, new_state, train_run, train_state
 
 SETS = ("tldr-pages", "wordnet-gloss")
 SHOWN = ("recall@20", "recall@100", "precision@100")
@@ -67,14 +68,43 @@ def measure(name: str, epochs: int) -> dict[str, Any]:
     }
 
 
+CHOICES: dict[str, dict[str, dict[str, Any]]] = {
+    "defaults": {},
+    "without bigrams": {"model": {"text_bigrams": False}},
+    "without words": {"model": {"text_words": False}},
+    "a table for each side": {"model": {"text_table": "separate"}},
+    "documents with their commands": {"data": {"document_fields": "title,text,commands"}},
+}
+
+
+def measure_choice(settings: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Train a float twin for four epochs; return its recall on held-out validation queries."""
+    train = {"epochs": 4, "warm_start_epoch": 1, "decay_epochs": 2, "eval_every": 0}
+    sections = {"data": {"path": "tldr-pages"} | settings.get("data", {})}
+    sections |= {"model": settings.get("model", {}), "train": train}
+    config = Config.from_dict(sections)
+    prepared = prepare(config, hold_out_valid=True)
+    if prepared.validation is None:
+        return {}
+    state = new_state(config, prepared, joint=False)
+    train_state(state, dataclasses.replace(prepared, validation=None))
+    found = evaluate_state(state, prepared.validation, prepared.pairs)
+    return {k: round(found[k], 4) for k in SHOWN}
+
+
 def main() -> None:
     """Measure each set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--epochs", type=int, default=TrainConfig().epochs)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--choices", action="store_true", help="what the defaults were chosen by")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.choices:
+        found = {name: measure_choice(choice) for name, choice in CHOICES.items()}
+        write_result("text_choices", {"validation": found})
+        return
     figures = {}
     for name in options.sets:
         figures[name] = measure(name, options.epochs)
