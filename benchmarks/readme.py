@@ -216,6 +216,7 @@ def table() -> str:
     after = tutorial["Faiss IVF8,PQ8 afterwards, 1 probe"]["precision@100"]
     float_twin = tutorial["exact, float twin"]["precision@100"]
     scan = result("engine_flat")["results"]["8 bytes"]["times_ours"]
+    texts = result("text")["figures"]["tldr-pages"]
     turn = result("rotation_cost")["one_step"]["dim 512"]
     worst = max(v["ratio"] for v in memory.values())
     rows = [
@@ -241,6 +242,14 @@ def table() -> str:
             f"{step['num_lists=256, loss on lists']['ratio_of_medians']:.2f}x with the loss that "
             "teaches which list to probe (the default)",
             link("step_cost"),
+        ),
+        (
+            f"texts (tldr-pages, bundled), {texts['held_out_queries']:,} held-out queries, 8 bytes "
+            "a document: recall@100",
+            f"{texts['index, 8 bytes']['recall@100']:.4f}; exact search over float vectors "
+            f"{texts['trained, exact']['recall@100']:.4f}, before training "
+            f"{texts['at the start, exact']['recall@100']:.4f} (one seed)",
+            link("text"),
         ),
         (
             "a step of the rotation (greedy Givens, dim 512) against one SVD, processor time",
