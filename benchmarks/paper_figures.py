@@ -37,8 +37,8 @@ from poeem.config import Config
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import build_index
 from poeem.quantize.layer import Phase
-from poeem.training.display import Bar
-from poeem.training.loop import evaluate_state
+from poeem.training.display import Bar, Quiet
+from poeem.training.loop import evaluate_state, warm_start
 from poeem.training.prepared import Prepared, measured_pairs, prepare
 from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
@@ -90,7 +90,7 @@ class Bench:
         state.config = dataclasses.replace(state.config, train=every)
         writer = Curves()
         if state.layer.phase is not Phase.JOINT:
-            state.layer.warm_start(state.model.all_items())
+            warm_start(state, self.prepared.pairs, Quiet())
         sample = self.evaluation.sample(CURVE_USERS, state.config.train.seed)
         state.model.eval()
         state.layer.eval()
@@ -178,8 +178,8 @@ def probes(bench: Bench) -> dict[str, Any]:
     bench.train(state, "learned lists")
     queries = query_vectors(state, bench.prepared, bench.evaluation)
     vectors = state.model.all_items()
-    index = build_index(state.layer, None, vectors, metric="ip")
-    lists = state.layer.encode(vectors)[1].numpy()
+    index = build_index(state.quantizer(), None, vectors, metric="ip")
+    lists = state.item_codes().lists.numpy()
     parts = state.layer.export_parts()
     turned = queries if parts.rotation is None else queries @ parts.rotation.T
     order = np.argsort(-(turned @ parts.centroids.T), axis=1, kind="stable")

@@ -211,7 +211,7 @@ class Comparison:
         state.layer.eval()
         vectors = state.model.all_items()
         encoding, cpu = time.perf_counter(), time.process_time()
-        index = build_index(state.layer, None, vectors, metric="ip")
+        index = build_index(state.quantizer(), None, vectors, metric="ip")
         seconds, cpu = time.perf_counter() - encoding, time.process_time() - cpu
         own = evaluate_state(state, self.evaluation, self.prepared.pairs)
         facts = {

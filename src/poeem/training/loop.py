@@ -67,7 +67,7 @@ def train(
             if state.epoch == config.warm_start_epoch and state.batch == 0:
                 if on_warm_start is not None:
                     on_warm_start(state)
-                _warm_start(state, pairs, display)
+                warm_start(state, pairs, display)
             if layer is not None and state.epoch == _first_frozen(config) and state.batch == 0:
                 state.freeze()
                 display.message("codes frozen: codewords and query tower go on")
@@ -209,7 +209,7 @@ def evaluate_state(
     return figures
 
 
-def _warm_start(state: TrainingState, pairs: TrainingPairs, display: Display) -> None:
+def warm_start(state: TrainingState, pairs: TrainingPairs, display: Display) -> None:
     """Start centroids, codebooks and rotation from the vectors of the whole catalogue."""
     layer = state.layer
     if layer is None or layer.phase is Phase.JOINT:

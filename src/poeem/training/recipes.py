@@ -28,7 +28,9 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
 
     paper: product codes with a rotation, turned by Givens descent; the retrieval loss goes through
         to the vectors alone, codebooks, centroids and rotation learn from the distortion loss;
-        nothing pulls vectors to codewords. Towers, data, steps and rates are those of `config`.
+        nothing pulls vectors to codewords; every item of a batch is quantized, codes move to the
+        end, codebooks learn at the towers' rate. Towers, data, steps and schedule are those of
+        `config`.
     ours-product, ours-residual: `config`, which without options is the library's defaults, with
         codes of this family. A rotation is learned as told, or else by the family.
 
@@ -46,4 +48,10 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
     train = dataclasses.replace(config.train, seed=seed)
     if name == "paper":
         layer = dataclasses.replace(layer, rotation=True, gradient="vectors", commitment_weight=0.0)
+        train = dataclasses.replace(
+            train,
+            quantized_share=1.0,
+            frozen_epochs=0,
+            codebook_learning_rate=train.learning_rate,
+        )
     return dataclasses.replace(config, layer=layer, train=train)

@@ -26,7 +26,10 @@ from poeem.training.state import TrainingState
 from poeem.types import FloatArray
 
 # Of training, but nothing to a model without an index layer.
-_ONLY_JOINT = ("codebook_learning_rate", "rotation_learning_rate", "coarse_weight")
+_ONLY_JOINT = (
+    *("codebook_learning_rate", "rotation_learning_rate", "coarse_weight"),
+    *("quantized_share", "frozen_epochs", "frozen_rate"),
+)
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 

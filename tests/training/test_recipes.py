@@ -1,0 +1,69 @@
+"""Recipes by name: what the paper's is, whatever the defaults are."""
+
+import dataclasses
+
+import pytest
+
+from poeem.config import Config, LayerConfig, TrainConfig
+from poeem.errors import ConfigError
+from poeem.training.recipes import OURS, RECIPES, recipe_config, resolved
+from poeem.training.twin import settings_mark
+
+# Settings that the paper's recipe leaves as they are: sizes, the twin's schedule, the starting
+# point, and what product codes without lists do not use.
+LEFT = {
+    *("num_subspaces", "num_codewords", "num_lists", "pass_through_steps", "num_samples"),
+    *("kmeans_iterations", "rotation_iterations", "revive_window", "seed", "distortion_weight"),
+    *("beam", "query_power", "refit_rounds"),
+    *("epochs", "warm_start_epoch", "batch_size", "learning_rate", "rotation_learning_rate"),
+    *("decay_epochs", "coarse_weight", "logq_correction", "eval_every", "eval_users"),
+    *("checkpoint_every", "num_threads", "device", "frozen_rate"),
+}
+
+
+def test_the_papers_recipe_sets_all_that_is_not_left():
+    """A new setting of ours must be decided upon here, or it would flow into the paper's recipe."""
+    layer = LayerConfig(family="residual", rotation=False, gradient="both", commitment_weight=3.0)
+    train = TrainConfig(quantized_share=0.5, frozen_epochs=2, codebook_learning_rate=0.5)
+    paper = recipe_config("paper", Config(layer=layer, train=train), 4, 7)
+    for was, now in ((layer, paper.layer), (train, paper.train)):
+        names = {field.name for field in dataclasses.fields(was)}
+        moved = {name for name in names if getattr(was, name) != getattr(now, name)}
+        assert names - LEFT <= moved, f"decide on {names - LEFT - moved}"
+    assert (paper.layer.family, paper.layer.rotation) == ("product", True)
+    assert (paper.layer.num_subspaces, paper.layer.seed, paper.train.seed) == (4, 7, 7)
+    assert paper.train.frozen_epochs == 0
+    assert paper.train.codebook_learning_rate == train.learning_rate
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_ours_is_the_family_of_the_settings(family):
+    config = Config(layer=LayerConfig(family=family))
+    name = resolved(OURS, config)
+    assert name in RECIPES
+    wanted = dataclasses.replace(config.layer, num_subspaces=16)
+    assert recipe_config(name, config, 16, 0).layer == wanted
+    assert resolved("paper", config) == "paper"
+
+
+def test_an_unknown_recipe():
+    with pytest.raises(ConfigError, match="wanted one of paper, ours-product"):
+        recipe_config("nothing", Config(), 8, 0)
+
+
+def test_a_mark_changes_with_what_counts():
+    config = Config()
+
+    def marks(**train):
+        changed = dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+        return settings_mark(changed, joint=True), settings_mark(changed, joint=False)
+
+    joint, twin = marks()
+    assert marks(num_threads=3) == (joint, twin)
+    assert marks(frozen_epochs=3)[0] != joint
+    assert marks(frozen_epochs=3)[1] == twin
+    assert marks(learning_rate=1.0)[0] != joint
+    assert marks(learning_rate=1.0)[1] != twin
+    other = dataclasses.replace(config, layer=LayerConfig(num_subspaces=4))
+    assert settings_mark(other, joint=True) != joint
+    assert settings_mark(other, joint=False) == twin
