@@ -219,6 +219,7 @@ def table() -> str:
     texts = result("text")["figures"]["tldr-pages"]
     turn = result("rotation_cost")["one_step"]["dim 512"]
     worst = max(v["ratio"] for v in memory.values())
+    kills = result("kills")
     rows = [
         ("what", "measured", "file"),
         ("---", "---", "---"),
@@ -271,6 +272,12 @@ def table() -> str:
             "peak memory of open and search beyond the interpreter, over code bytes and ids",
             f"at most {worst:.2f}x",
             link("search_memory"),
+        ),
+        (
+            "a live index whose writer was killed (SIGKILL) at random moments",
+            f"{kills['kills']} times; acknowledged changes lost: "
+            f"{kills['acknowledged_changes_lost']} of {kills['changes_acknowledged']:,}",
+            link("kills"),
         ),
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in [*rows, *paper_figures()])

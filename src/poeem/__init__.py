@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from poeem.errors import (
     ChangedIndexError,
+    ChangesError,
     CheckpointError,
     ChecksumError,
     CodesError,
@@ -20,6 +21,7 @@ from poeem.errors import (
     HeaderError,
     IdError,
     IndexFileError,
+    IndexLockedError,
     IndexVersionError,
     InputError,
     LayoutError,
@@ -46,6 +48,7 @@ from poeem.errors import (
 )
 from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes, refresh_index
+from poeem.live import LiveIndex, LiveView, PendingChanges, pending_changes
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
@@ -82,6 +85,7 @@ _ON_FIRST_USE = {
 
 __all__ = [
     "ChangedIndexError",
+    "ChangesError",
     "CheckpointError",
     "ChecksumError",
     "CodeHealth",
@@ -96,11 +100,14 @@ __all__ = [
     "Index",
     "IndexFileError",
     "IndexLayer",
+    "IndexLockedError",
     "IndexOutput",
     "IndexVersionError",
     "InputError",
     "LayoutError",
     "LineageError",
+    "LiveIndex",
+    "LiveView",
     "Metric",
     "MissingColumnError",
     "MissingDependencyError",
@@ -109,6 +116,7 @@ __all__ = [
     "NotAnIndexError",
     "NotWarmError",
     "OffsetsError",
+    "PendingChanges",
     "Phase",
     "PoeemError",
     "QuantizerParts",
@@ -136,6 +144,7 @@ __all__ = [
     "import_npz",
     "import_parquet",
     "in_batch_softmax",
+    "pending_changes",
     "refresh",
     "refresh_index",
     "to_faiss",

@@ -29,7 +29,9 @@
     │   ├── ChangedIndexError                   it changed while it was read
     │   ├── IndexVersionError                   written by a newer version
     │   ├── LineageError                        made by another model than the one at hand
-    │   └── UnsupportedIndexError               of a kind that the other program, or this one, lacks
+    │   ├── UnsupportedIndexError               of a kind that the other program, or this one, lacks
+    │   ├── ChangesError                        the changes beside it are damaged, or another's
+    │   └── IndexLockedError                    another writer has it open
     ├── SaveError (also an OSError)             writing failed; what was there before is whole
     ├── CheckpointError                         a checkpoint cannot be read or does not fit
     ├── MissingDependencyError (also ImportError)  an optional package is not installed
@@ -177,6 +179,14 @@ class LineageError(IndexFileError):
 
 class UnsupportedIndexError(IndexFileError):
     """An index of a kind that the other program, or this one, has no counterpart of."""
+
+
+class ChangesError(IndexFileError):
+    """The changes beside an index file are damaged, or belong to another one."""
+
+
+class IndexLockedError(IndexFileError):
+    """Another writer has the index open; there is one at a time."""
 
 
 class SaveError(PoeemError, OSError):

@@ -46,6 +46,20 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file that is on the disk already, and have the name on the disk too.
+
+    Raises:
+        SaveError: the system refused; `target` is what it was.
+    """
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise SaveError(f"{target}: not replaced: {error}") from error
+    with suppress(OSError):
+        _sync(target.parent)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from poeem.errors import ConfigError, DtypeError, IdError, ShapeError
 from poeem.index import Index, build_index_from_codes
-from poeem.index.index import MAX_PADDED
+from poeem.index.search_call import MAX_PADDED
 from tests.index.helpers import Shape, random_index, random_parts
 
 SHAPE = Shape(num_lists=3, rotation=True, ids="uint32", titles=True, metric="cosine")

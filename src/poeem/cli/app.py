@@ -10,6 +10,7 @@ import typer
 import poeem
 from poeem.cli import (
     build,
+    change,
     compare,
     demo,
     evaluate,
@@ -57,6 +58,9 @@ _add("train", train.train, train.EXAMPLES)
 _add("compare", compare.compare, compare.EXAMPLES)
 _add("build", build.build, build.EXAMPLES)
 _add("search", search.search, search.EXAMPLES)
+_add("update", change.update, change.UPDATE_EXAMPLES)
+_add("remove", change.remove, change.REMOVE_EXAMPLES)
+_add("compact", change.compact, change.COMPACT_EXAMPLES)
 _add("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
 _add("inspect", inspect.inspect, inspect.EXAMPLES)
 _add("export", export.export, export.EXAMPLES)

@@ -8,6 +8,10 @@ from pathlib import Path
 from poeem.errors import IdError
 from poeem.index import Index
 from poeem.index.own_ids import Named, name
+from poeem.live import LiveIndex, pending_changes
+
+AnyIndex = Index | LiveIndex
+"""What can be searched: a file alone, or with the changes beside it."""
 
 _MAX_LISTED = 5
 
@@ -17,7 +21,18 @@ def index_file(path: Path) -> Path:
     return path / "items.poeem" if path.is_dir() else path
 
 
-def find_item(index: Index, text: str) -> int:
+def open_index(path: Path, *, verify: bool = True) -> AnyIndex:
+    """Open an index file to search it, with the changes beside it where there are some.
+
+    Raises:
+        IndexFileError: the file, or what is beside it, cannot be used.
+    """
+    if pending_changes(path).series is None:
+        return Index.open(path, verify=verify)
+    return LiveIndex.open(path, read_only=True, verify=verify)
+
+
+def find_item(index: AnyIndex, text: str) -> int:
     """Return the number in the index of the item named by its own id or its title.
 
     The exact id comes first, then the id or the whole title in any case. A part of a title will do
@@ -26,7 +41,7 @@ def find_item(index: Index, text: str) -> int:
     Raises:
         IdError: no item, or more than one.
     """
-    items = _all_names(index)
+    items = all_names(index)
     folded = text.casefold()
     found: list[int] = []
     for fits in (
@@ -45,7 +60,7 @@ def find_item(index: Index, text: str) -> int:
     raise IdError(f"{text!r}: {len(found)} items have this in their title, such as {names}")
 
 
-def names_of(index: Index, ids: Sequence[int]) -> list[Named]:
+def names_of(index: AnyIndex, ids: Sequence[int]) -> list[Named]:
     """Return items' own ids and titles."""
     titles: Sequence[str | None] = [None] * len(ids)
     if index.has_titles:
@@ -54,7 +69,8 @@ def names_of(index: Index, ids: Sequence[int]) -> list[Named]:
     return [name(lineage, item, title) for item, title in zip(ids, titles, strict=True)]
 
 
-def _all_names(index: Index) -> list[tuple[int, Named]]:
+def all_names(index: AnyIndex) -> list[tuple[int, Named]]:
+    """Return all items' numbers in the index, with own ids and titles."""
     ids = index.ids.tolist()
     return list(zip(ids, names_of(index, ids), strict=True))
 

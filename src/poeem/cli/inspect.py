@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from poeem.errors import ConfigError
 from poeem.index import Index, active_kernel, available_kernels
 from poeem.index.histogram import histogram
 from poeem.index.kernels import cpu_features
+from poeem.live import pending_changes
 
 EXAMPLES = """
 poeem inspect runs/shop/items.poeem
@@ -60,6 +62,7 @@ def inspect(
         "kernel": active_kernel(),
         "code_use": code_use(index),
         "age_seconds": _age(index.info()["created"]),
+        "pending": dataclasses.asdict(pending_changes(file)),
     }
     if json:
         print_json(info)
@@ -136,6 +139,16 @@ def _age_in_words(seconds: float | None) -> str:
     return f"{seconds:.0f} seconds ago"
 
 
+def _changes(pending: dict[str, Any]) -> str:
+    if pending["series"] is None:
+        return "none beside the file"
+    return (
+        f"{pending['num_changes']:,} changes pending ({pending['num_put']:,} items put, "
+        f"{pending['num_removed']:,} removed), the oldest {pending['age_seconds']:.0f} s old, "
+        f"{pending['changes_bytes']:,} bytes; generation {pending['generation']}"
+    )
+
+
 def _facts(info: dict[str, Any]) -> dict[str, str]:
     use = info["code_use"]
     facts = {
@@ -154,6 +167,7 @@ def _facts(info: dict[str, Any]) -> dict[str, str]:
         f"KL from even {use['codeword_kl']:.3f} nats",
         "lists": "none",
         "kernel": info["kernel"],
+        "changes": _changes(info["pending"]),
     }
     if (sizes := info.get("list_sizes")) is not None:
         facts["lists"] = (

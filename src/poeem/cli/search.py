@@ -11,12 +11,11 @@ import typer
 
 from poeem.checks import check_vectors
 from poeem.cli.arrays import load_array
-from poeem.cli.find import find_item, index_file, names_of
+from poeem.cli.find import AnyIndex, find_item, index_file, names_of, open_index
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, print_json, printable
 from poeem.config import SearchConfig
 from poeem.errors import ConfigError
-from poeem.index import Index
 from poeem.types import FloatArray, IntArray
 
 EXAMPLES = """
@@ -109,7 +108,7 @@ def search(
         raise ConfigError("search: --text, --user and --history need --model RUN")
     config = given.config()
     file = index_file(file)
-    index = Index.open(file)
+    index = open_index(file)
     if like is not None:
         questions = _like(index, like)
     elif query_vectors is not None:
@@ -127,13 +126,13 @@ def search(
         show(questions, found)
 
 
-def _like(index: Index, text: str) -> Questions:
+def _like(index: AnyIndex, text: str) -> Questions:
     item = find_item(index, text)
     name = f"like {names_of(index, [item])[0]}"
     return Questions(index.reconstruct([item]), [name], np.array([item]))
 
 
-def _from_file(index: Index, path: Path) -> Questions:
+def _from_file(index: AnyIndex, path: Path) -> Questions:
     array = load_array("--query-vectors", path)
     vectors = check_vectors("--query-vectors", array, index.dim, num_axes=(1, 2, 3))
     if vectors.ndim == 1:
@@ -141,7 +140,7 @@ def _from_file(index: Index, path: Path) -> Questions:
     return Questions(vectors, [f"query {row}" for row in range(len(vectors))])
 
 
-def _from_texts(index: Index, folder: Path, texts: list[str]) -> Questions:
+def _from_texts(index: AnyIndex, folder: Path, texts: list[str]) -> Questions:
     from poeem.training.run import TrainedRun
 
     if not all(text.strip() for text in texts):
@@ -152,7 +151,7 @@ def _from_texts(index: Index, folder: Path, texts: list[str]) -> Questions:
 
 
 def questions_from_model(
-    index: Index, folder: Path, user: str | None, history: list[str] | None
+    index: AnyIndex, folder: Path, user: str | None, history: list[str] | None
 ) -> Questions:
     """Return the query of a user, or of a history of ids, and what they had."""
     from poeem.training.run import TrainedRun
@@ -181,7 +180,7 @@ def _separate(texts: list[str], known: set[str]) -> list[str]:
     return [part.strip() for several in parts for part in several]
 
 
-def answer(index: Index, questions: Questions, config: SearchConfig) -> list[dict[str, Any]]:
+def answer(index: AnyIndex, questions: Questions, config: SearchConfig) -> list[dict[str, Any]]:
     """Return per question its name and its items, best first.
 
     Of each item: its own id as "item", the index's number as "id", "score" and "title".

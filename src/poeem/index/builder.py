@@ -142,7 +142,7 @@ def _assemble(
     num_items = check_codes(codes, parts)
     lists = check_lists(lists, num_items, parts)
     ids = None if ids is None else check_ids(ids, num_items)
-    title_bytes = _encode_titles(titles, num_items)
+    title_bytes = encode_titles(titles, num_items)
     order = _storage_order(ids, lists, parts.num_lists)
     if order is not None:
         codes = codes[order]
@@ -155,8 +155,8 @@ def _assemble(
         rotation=parts.rotation,
         centroids=parts.centroids,
         list_offsets=_offsets(lists, parts.num_lists),
-        ids=_narrow_ids(ids),
-        titles=_join_titles(title_bytes, order),
+        ids=narrow_ids(ids),
+        titles=join_titles(title_bytes, order),
         lineage=_check_lineage(lineage),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         library_version=importlib.metadata.version("torch-poeem"),
@@ -192,7 +192,7 @@ def _check_duplicates(sorted_ids: IntArray) -> None:
         raise IdError(f"ids: {len(twice)} duplicates, wanted each id once; the first are {named}")
 
 
-def _narrow_ids(ids: IntArray | None) -> Array | None:
+def narrow_ids(ids: IntArray | None) -> Array | None:
     """Drop ids that are their positions; store the others in 4 bytes where they fit."""
     if ids is None or np.array_equal(ids, np.arange(len(ids))):
         return None
@@ -225,7 +225,7 @@ def _with_norms(contents: IndexContents) -> IndexContents:
     return dataclasses.replace(contents, norms=norms)
 
 
-def _encode_titles(titles: Iterable[str] | None, num_items: int) -> list[bytes] | None:
+def encode_titles(titles: Iterable[str] | None, num_items: int) -> list[bytes] | None:
     """Return titles as UTF-8, in the caller's order."""
     if titles is None:
         return None
@@ -245,7 +245,8 @@ def _encode_titles(titles: Iterable[str] | None, num_items: int) -> list[bytes] 
         raise InputError(f"titles: {error.object!r} cannot be written as UTF-8") from None
 
 
-def _join_titles(titles: list[bytes] | None, order: IntArray | None) -> Titles | None:
+def join_titles(titles: list[bytes] | None, order: IntArray | None) -> Titles | None:
+    """Return titles in this order (None = as they are) as one blob."""
     if titles is None:
         return None
     if order is not None:

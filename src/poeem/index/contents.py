@@ -29,6 +29,20 @@ class Titles:
 
 
 @dataclass(frozen=True)
+class LiveMark:
+    """Which changes of a live index are in its snapshot (`poeem.live`).
+
+    series: names the row of changes, 32 lower-case hexadecimal digits.
+    generation: snapshots that were written from the first one on.
+    folded: the number of the last change that the snapshot holds.
+    """
+
+    series: str
+    generation: int
+    folded: int
+
+
+@dataclass(frozen=True)
 class IndexContents:
     """The parts of an index; items are sorted by list, and by id within a list.
 
@@ -40,6 +54,8 @@ class IndexContents:
     norms: float32 [num_items]; l2 with lists: |T(x)|^2, cosine: |T(x)|, else None.
     calibration: recall by lists visited, as far as it was measured.
     lineage: what made the index, JSON values only.
+    live: of a snapshot that changes were folded into; else None.
+    fingerprint: SHA-256 of the header of the file it was read from, hexadecimal; else "".
     created: UTC, ISO 8601.
     """
 
@@ -55,6 +71,8 @@ class IndexContents:
     titles: Titles | None = None
     calibration: Calibration | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    live: LiveMark | None = None
+    fingerprint: str = ""
     created: str = ""
     library_version: str = ""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from poeem import _native
 from poeem.index import reference
 from poeem.index.contents import IndexContents
+from poeem.types import Array
 
 
 def native_arrays(contents: IndexContents) -> _native.Arrays:
@@ -25,3 +28,11 @@ def native_arrays(contents: IndexContents) -> _native.Arrays:
         ids=contents.ids,
         norms=contents.norms,
     )
+
+
+def pack_bits(flags: Array) -> Array:
+    """Return bool [n] as uint64 [ceil(n / 64)], the first in the lowest bit."""
+    words = np.zeros(-(-len(flags) // 64), dtype="<u8")
+    packed = np.packbits(flags, bitorder="little")
+    words.view(np.uint8)[: len(packed)] = packed
+    return words

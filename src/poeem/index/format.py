@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import mmap
 import os
@@ -76,6 +77,8 @@ def write_index(contents: IndexContents, path: Path) -> None:
     }
     if contents.calibration is not None:
         metadata["calibration"] = to_text(contents.calibration)
+    if contents.live is not None:
+        metadata["live"] = json.dumps(dataclasses.asdict(contents.live), separators=(",", ":"))
     for name, tensor in tensors.items():
         metadata[f"crc32.{name}"] = crc_text(tensor).decode()
 

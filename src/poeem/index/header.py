@@ -23,7 +23,7 @@ from poeem.errors import (
 )
 from poeem.index.calibration import Calibration, from_values
 from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
-from poeem.index.contents import metric_uses_norms
+from poeem.index.contents import LiveMark, metric_uses_norms
 from poeem.types import Array, Metric
 
 FORMAT_NAME = "poeem-index"
@@ -61,6 +61,7 @@ class Header:
     metadata: Mapping[str, str]
     lineage: Mapping[str, Any]
     calibration: Calibration | None
+    live: LiveMark | None
     tensors: Mapping[str, TensorEntry]
     data_start: int
 
@@ -110,8 +111,9 @@ def parse_header(data: memoryview) -> Header:
     if "calibration" in metadata:
         values = _parse_json(metadata["calibration"])
         calibration = from_values(values, _count(metadata, "num_lists"))
+    live = _parse_live(_parse_json(metadata["live"])) if "live" in metadata else None
     num_items = _count(metadata, "num_items")
-    return Header(metric, num_items, metadata, lineage, calibration, tensors, header_end)
+    return Header(metric, num_items, metadata, lineage, calibration, live, tensors, header_end)
 
 
 def normalisation_of(metric: Metric) -> str:
@@ -252,6 +254,17 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
                 f"{name}: got {entry.dtype} {list(entry.shape)}, wanted {dtype} {list(shape)}"
             )
     return metric
+
+
+def _parse_live(values: Mapping[str, Any]) -> LiveMark:
+    if set(values) != {"series", "generation", "folded"}:
+        raise HeaderError("live: not series, generation and folded")
+    series, counts = values["series"], (values["generation"], values["folded"])
+    if not isinstance(series, str) or not re.fullmatch(r"[0-9a-f]{32}", series):
+        raise HeaderError("live: series is not 32 hexadecimal digits")
+    if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
+        raise HeaderError("live: generation or folded is not a count")
+    return LiveMark(series, *counts)
 
 
 def _text(metadata: Mapping[str, str], name: str) -> str:

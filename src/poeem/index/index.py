@@ -16,23 +16,18 @@ from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
 from poeem.errors import CodesError, ConfigError, CorruptIndexError, DtypeError, IdError, ShapeError
-from poeem.index.arguments import PADDING_ID, check_ids
-from poeem.index.calibration import Calibration, check_target, measure
+from poeem.index.arguments import check_ids
+from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
-from poeem.index.engine import native_arrays
+from poeem.index.engine import native_arrays, pack_bits
 from poeem.index.format import read_index, tensors_of, write_index
 from poeem.index.header import FORMAT_VERSION, normalisation_of
 from poeem.index.histogram import histogram
-from poeem.index.kernels import wanted_kernel
 from poeem.index.lineage import check_expected
+from poeem.index.search_call import MAX_K, check_count, check_search, padded
 from poeem.index.validate import LazyContents, Verify, as_they_are
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
-
-MAX_K = 2**31 - 1
-MAX_THREADS = 1024
-# Results of one call where most are padding: 12 bytes each, so 3 GB.
-MAX_PADDED = 1 << 28
 
 
 class Index:
@@ -135,29 +130,23 @@ class Index:
                 target_recall given, or the latter and not calibrated; POEEM_KERNEL unknown.
             IdError, ShapeError: of allowed.
         """
-        array = check_vectors("queries", queries, self.dim, num_axes=(1, 2, 3))
-        if array.ndim < 3:
-            array = array.reshape(-1, 1, self.dim)  # [n, num_heads = 1, dim]
-        if target_recall is not None:
-            num_probes = self._probes_for(target_recall, num_probes)
-        probes = 0 if num_probes is None else _check_count("num_probes", num_probes, 1, 2**63 - 1)
-        threads = _check_count("num_threads", num_threads, 0, MAX_THREADS)
-        k = _check_count("k", k, 1, MAX_K)
-        if k > self.num_items and len(array) * k > MAX_PADDED:
-            raise ConfigError(
-                f"k: got {k} for {len(array)} queries of a catalogue of {self.num_items}, wanted "
-                f"no more than {MAX_PADDED} results in all, or at most the catalogue"
-            )
+        call = check_search(
+            queries,
+            k,
+            num_probes,
+            target_recall,
+            num_threads,
+            dim=self.dim,
+            num_items=self.num_items,
+            num_lists=self.num_lists,
+            calibration=self.calibration,
+        )
         ids, scores = _native.search(
             self._arrays,
-            queries=array,
-            k=min(k, self.num_items),
-            num_probes=probes,
-            num_threads=threads or _num_cores(),
-            kernel=wanted_kernel(),
+            **call.native_arguments(),
             allowed=None if allowed is None else pack_bits(self._allowed_positions(allowed)),
         )
-        return SearchResult(*_padded(ids, scores, k))
+        return padded(ids, scores, call.k)
 
     def calibrated(
         self,
@@ -180,7 +169,7 @@ class Index:
         Raises:
             ShapeError, DtypeError, NonFiniteError, ConfigError: as in `search`.
         """
-        k = _check_count("k", k, 1, MAX_K)
+        k = check_count("k", k, 1, MAX_K)
         queries = check_vectors("sample_queries", sample_queries, self.dim, num_axes=(1, 2, 3))
         if not self.num_lists:
             return self
@@ -370,22 +359,6 @@ class Index:
             info["calibration"] = dataclasses.asdict(contents.calibration)
         return info
 
-    def _probes_for(self, target_recall: Any, num_probes: int | None) -> int | None:
-        """Return the lists to visit; None = all."""
-        target = check_target(target_recall)
-        if num_probes is not None:
-            raise ConfigError(
-                f"target_recall: got {target} beside num_probes {num_probes}, wanted one of them"
-            )
-        if not self.num_lists:
-            return None
-        if self.calibration is None:
-            raise ConfigError(
-                "target_recall: the index is not calibrated; build it with sample_queries, or use "
-                "what index.calibrated(sample_queries) returns"
-            )
-        return self.calibration.probes_for(target)
-
     def _allowed_positions(self, allowed: Any) -> Array:
         """Return a filter as bool [num_items], in storage order."""
         array = as_array("allowed", allowed)
@@ -433,42 +406,8 @@ class Index:
         )
 
 
-def pack_bits(flags: Array) -> Array:
-    """Return bool [n] as uint64 [ceil(n / 64)], the first in the lowest bit."""
-    words = np.zeros(-(-len(flags) // 64), dtype="<u8")
-    packed = np.packbits(flags, bitorder="little")
-    words.view(np.uint8)[: len(packed)] = packed
-    return words
-
-
-def _check_count(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ConfigError(f"{name}: got {value!r}, wanted an integer")
-    if not low <= value <= high:
-        wanted = f"at least {low}" if value < low else f"at most {high}"
-        raise ConfigError(f"{name}: got {value}, wanted {wanted}")
-    return int(value)
-
-
 def _as_path(path: Any) -> Path:
     try:
         return Path(path)
     except TypeError:
         raise DtypeError(f"path: got {path!r}, wanted a path") from None
-
-
-def _padded(ids: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Return results [n, k]: ids -1 and scores -inf beyond those there are."""
-    if ids.shape[1] == k:
-        return ids, scores
-    all_ids = np.full((len(ids), k), PADDING_ID, dtype=np.int64)
-    all_scores = np.full((len(ids), k), -np.inf, dtype=np.float32)
-    all_ids[:, : ids.shape[1]], all_scores[:, : ids.shape[1]] = ids, scores
-    return all_ids, all_scores
-
-
-def _num_cores() -> int:
-    """Return the cores this process may use, not those the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ def checks_of(data: Array, *, checksums: bool = True) -> TensorChecks:
         .reshape(entry.shape)
         for name, entry in header.tensors.items()
     }
-    return TensorChecks(header, tensors, _contents_of(header, tensors), checksums=checksums)
+    fingerprint = hashlib.sha256(data.data[: header.data_start]).hexdigest()
+    contents = dataclasses.replace(_contents_of(header, tensors), fingerprint=fingerprint)
+    return TensorChecks(header, tensors, contents, checksums=checksums)
 
 
 class TensorChecks:
@@ -334,6 +337,7 @@ def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
         titles=titles,
         calibration=header.calibration,
         lineage=header.lineage,
+        live=header.live,
         created=header.metadata["created"],
         library_version=header.metadata["library_version"],
     )

@@ -25,6 +25,7 @@ from poeem.index.refresh import (
     refresh_index,
     save_checksums,
 )
+from poeem.live import swap_index
 from poeem.training.prepared import prepare
 from poeem.training.run import TrainedRun
 from poeem.types import FloatArray, IntArray, SearchResult
@@ -115,7 +116,7 @@ def refresh(
     best = exact_rows(vectors, queries, min(RECALL_AT, len(vectors)), metric)
     held_out, missing = _held_out(today, indexes, settings)
     if not dry_run:
-        made.index.save(path)
+        swap_index(path, made.index)
         save_checksums(path, made.index, made.checksums)
     return RefreshReport(
         num_items=made.index.num_items,

@@ -20,6 +20,7 @@ from poeem.index import Index, build_index
 from poeem.index.lineage import MODEL
 from poeem.index.own_ids import OWN_IDS_LINEAGE
 from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
+from poeem.live import LiveIndex
 from poeem.models.text import TextTower
 from poeem.models.towers import Users
 from poeem.quantize.health import ScalarWriter
@@ -286,7 +287,7 @@ class TrainedRun:
             lineage |= OWN_IDS_LINEAGE  # the ids are numbers
         return lineage
 
-    def require_lineage(self, index: Index) -> None:
+    def require_lineage(self, index: Index | LiveIndex) -> None:
         """Check that an index was built from this model.
 
         Raises:

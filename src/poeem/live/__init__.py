@@ -1,0 +1,7 @@
+"""An index that changes while it is searched; every change is durable. Never imports torch."""
+
+from poeem.live.live_index import LiveIndex, swap_index
+from poeem.live.pending import PendingChanges, pending_changes
+from poeem.live.view import LiveView
+
+__all__ = ["LiveIndex", "LiveView", "PendingChanges", "pending_changes", "swap_index"]

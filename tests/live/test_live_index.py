@@ -1,0 +1,223 @@
+"""Any row of changes leaves what a fresh index of the same items would be, to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poeem import Index, LiveIndex, pending_changes
+from poeem.live import swap_index, view
+from tests.index.helpers import Shape, random_index, random_queries
+from tests.index.test_search import METRICS, assert_same
+from tests.live.helpers import Model, assert_holds
+
+OPERATIONS = ("add", "update", "remove", "compact", "reopen", "look")
+
+shapes = st.builds(
+    Shape,
+    metric=st.sampled_from(METRICS),
+    num_items=st.integers(1, 80),
+    num_subspaces=st.integers(1, 5),
+    num_codewords=st.sampled_from([2, 16, 17, 256, 300]),
+    sub_dim=st.integers(1, 3),
+    num_lists=st.sampled_from([0, 1, 5]),
+    rotation=st.booleans(),
+    ids=st.sampled_from(["positions", "uint32", "int64"]),
+    few_codes=st.booleans(),
+    titles=st.booleans(),
+)
+
+
+@pytest.fixture
+def small_tails(monkeypatch):
+    """Segments are sealed and merged after few rows."""
+    monkeypatch.setattr(view, "_TAIL_ROWS", 8)
+    monkeypatch.setattr(view, "_MERGE_FACTOR", 2)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=shapes,
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(1, 12)), max_size=20),
+)
+def test_any_changes_equal_a_fresh_index(small_tails, tmp_path_factory, shape, seed, steps):
+    model = Model(shape, seed)
+    path = model.save(tmp_path_factory.mktemp("live") / "i.poeem")
+    live = LiveIndex.open(path)
+    reader = LiveIndex.open(path, read_only=True)
+    for operation, count in steps:
+        if operation == "compact":
+            pending = pending_changes(path).num_changes
+            assert live.compact() == bool(pending and model.items)
+            if model.items:
+                assert_same_file(path, model)
+        elif operation == "reopen":
+            live.close()
+            live = LiveIndex.open(path)
+        elif operation == "look":
+            assert_holds(live, model)
+            assert_holds(reader, model)
+        elif operation != "remove" or model.items:
+            getattr(model, operation)(live, count)
+    assert_holds(live, model)
+    assert_holds(reader, model)
+    live.close()
+    reader.close()
+    with LiveIndex.open(path) as again:
+        assert_holds(again, model)
+
+
+def assert_same_file(path, model):
+    """The snapshot is what the builder would have made."""
+    got, wanted = Index.open(path), model.fresh()
+    np.testing.assert_array_equal(got.ids, wanted.ids)
+    np.testing.assert_array_equal(got.codes, wanted.codes)
+    for name in ("ids", "norms", "list_offsets", "codes"):
+        a, b = getattr(got._contents, name), getattr(wanted._contents, name)
+        assert (a is None) == (b is None), name
+        if a is not None:
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("num_lists", [0, 20])
+def test_thousands_of_changes_in_segments_of_full_size(tmp_path, metric, num_lists):
+    shape = Shape(metric, 20_000, 6, 256, 2, num_lists, rotation=True, ids="int64")
+    model = Model(shape)
+    live = LiveIndex.open(model.save(tmp_path / "i.poeem"))
+    most = 0
+    for _ in range(30):
+        model.update(live, 300)
+        model.remove(live, 20)
+        most = max(most, len(live.view().segments))
+    assert most > 2
+    fresh, queries = model.fresh(), random_queries(4, shape.dim)
+    for probes in (None, 3):
+        got = live.search(queries, 100, num_probes=probes)
+        assert_same(got, fresh.search(queries, 100, num_probes=probes))
+    live.close()
+
+
+def test_vectors_are_encoded_as_the_layer_would(tmp_path):
+    torch = pytest.importorskip("torch")
+    from poeem import IndexLayer, build_index
+
+    generator = torch.Generator().manual_seed(0)
+    layer = IndexLayer(dim=16, num_subspaces=4, num_codewords=32, num_lists=8)
+    vectors = torch.randn(2000, 16, generator=generator)
+    layer.warm_start(vectors)
+    path = tmp_path / "i.poeem"
+    build_index(layer, np.arange(1000), vectors[:1000], metric="ip").save(path)
+    with LiveIndex.open(path) as live:
+        live.add(np.arange(1000, 2000), vectors[1000:])
+        live.update(np.arange(100), vectors[500:600].numpy())
+        both = torch.cat([vectors[500:600], vectors[100:]])
+        fresh = build_index(layer, np.arange(2000), both, metric="ip")
+        assert_same(live.search(vectors[:50], 20), fresh.search(vectors[:50], 20))
+
+
+def test_a_view_does_not_change(tmp_path):
+    model = Model(Shape(num_items=30))
+    with LiveIndex.open(model.save(tmp_path / "i.poeem")) as live:
+        queries = random_queries(2, model.shape.dim)
+        before = live.view()
+        found = before.search(queries, 40)
+        flags = np.arange(30) % 2 == 0
+        some = before.search(queries, 40, allowed=flags)
+        model.update(live, 9)
+        model.remove(live, 9)
+        assert live.compact()
+        assert_same(before.search(queries, 40), found)
+        assert_same(before.search(queries, 40, allowed=flags), some)
+        assert set(some.ids[some.ids >= 0].tolist()) == set(before.ids[flags].tolist())
+        assert before.num_items == 30
+
+
+def test_an_index_whose_items_are_all_removed(tmp_path):
+    model = Model(Shape("l2", 5, num_lists=2))
+    path = model.save(tmp_path / "i.poeem")
+    with LiveIndex.open(path) as live:
+        model.remove(live, 5)
+        assert_holds(live, model)
+        assert not live.compact()
+        assert pending_changes(path).num_changes == 1
+        model.add(live, 3)
+        assert_holds(live, model)
+        assert live.compact()
+        assert_holds(live, model)
+
+
+def test_replacing_the_whole_index(tmp_path):
+    model, other = Model(Shape(num_items=30)), Model(Shape("l2", 40, 5, 300, 3, 4, titles=True))
+    path = model.save(tmp_path / "i.poeem")
+    live, reader = LiveIndex.open(path), LiveIndex.open(path, read_only=True)
+    model.update(live, 9)
+    assert_holds(reader, model)
+    live.replace(other.fresh())
+    other.update(live, 9)
+    for one in (live, reader):
+        assert one.metric == "l2"
+        assert_holds(one, other)
+    live.close()
+    reader.close()
+    with LiveIndex.open(path) as live:
+        assert_holds(live, other)
+
+
+def test_swapping_a_file_with_or_without_changes_beside(tmp_path):
+    model, other = Model(Shape(num_items=30)), Model(Shape("l2", 40, 5, 300, 3, 4))
+    path = model.save(tmp_path / "i.poeem")
+    swap_index(path, model.fresh())
+    assert not path.with_name("i.poeem.changes").exists()
+    with LiveIndex.open(path) as live:
+        model.add(live, 3)
+    swap_index(path, other.fresh())
+    with LiveIndex.open(path) as live:
+        assert_holds(live, other)
+
+
+def test_what_is_pending(tmp_path):
+    model = Model(Shape(num_items=30))
+    path = model.save(tmp_path / "i.poeem")
+    found = pending_changes(path)
+    assert (found.num_changes, found.generation, found.series) == (0, 0, None)
+    with LiveIndex.open(path) as live:
+        model.add(live, 4)
+        model.remove(live, 3)
+        found = pending_changes(path)
+        assert (found.num_changes, found.num_put, found.num_removed) == (2, 4, 3)
+        assert found.age_seconds >= 0
+        assert found.changes_bytes > 0
+        live.compact()
+        assert (pending_changes(path).num_changes, pending_changes(path).generation) == (0, 1)
+        model.add(live, 4)
+        live.compact()
+        assert pending_changes(path).generation == 2
+
+
+def test_an_index_opened_through_a_link_is_the_same(tmp_path):
+    model = Model(Shape(num_items=30))
+    path = model.save(tmp_path / "i.poeem")
+    link = tmp_path / "link.poeem"
+    link.symlink_to(path)
+    with LiveIndex.open(link) as live:
+        model.add(live, 4)
+        live.compact()
+        model.add(live, 4)
+    assert link.is_symlink()
+    with LiveIndex.open(path) as live:
+        assert_holds(live, model)
+
+
+def test_no_change_is_written_where_there_is_nothing_to_change(tmp_path):
+    path = tmp_path / "i.poeem"
+    random_index(Shape()).save(path)
+    with LiveIndex.open(path) as live:
+        live.remove([])
+        live.remove([10**9], ignore_missing=True)
+        assert not live.compact()
+    assert pending_changes(path).num_changes == 0
