@@ -15,6 +15,7 @@
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/norms.h"
+#include "poeem/residual.h"
 #include "poeem/search.h"
 #include "poeem/validate.h"
 
@@ -283,6 +284,29 @@ void fuzz_nearest(FuzzedDataProvider& in) {
     if (center < 0 || center >= request.num_centers) fail("no such center", request.kernel.c_str());
 }
 
+void fuzz_encode(FuzzedDataProvider& in) {
+  Bytes bytes(in);
+  poeem::ResidualRequest request;
+  request.num_vectors = in.ConsumeIntegralInRange(0, 40);
+  request.dim = in.ConsumeIntegralInRange(0, 9);
+  request.num_codebooks = in.ConsumeIntegralInRange(0, 4);
+  request.num_codewords = in.ConsumeIntegralInRange(0, 40);
+  request.beam = in.ConsumeIntegral<std::uint8_t>() < 16 ? in.ConsumeIntegralInRange<std::int64_t>(-1, 300)
+                                                         : in.ConsumeIntegralInRange<std::int64_t>(1, 9);
+  const bool hostile = in.ConsumeBool();
+  const std::vector<float> vectors = bytes.floats(request.num_vectors * request.dim, hostile);
+  const std::vector<float> codebooks =
+      bytes.floats(request.num_codebooks * request.num_codewords * request.dim, hostile);
+  request.vectors = vectors.data();
+  request.codebooks = codebooks.data();
+  request.num_threads = in.ConsumeIntegralInRange(0, 1);
+  request.kernel = any_kernel(in).name;
+  std::vector<std::int64_t> codes(static_cast<std::size_t>(request.num_vectors * request.num_codebooks), -1);
+  poeem::encode_residual(request, codes.data());
+  for (std::int64_t code : codes)
+    if (code < 0 || code >= request.num_codewords) fail("no such codeword", request.kernel.c_str());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -291,7 +315,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const int target = in.ConsumeIntegralInRange(0, 7);
     if (target == 0) {
       fuzz_nearest(in);
-    } else if (target < 3) {
+    } else if (target == 1) {
+      fuzz_encode(in);
+    } else if (target == 2) {
       fuzz_checks(in);
     } else {
       fuzz_search(in);
