@@ -43,6 +43,8 @@ def flat(name: str) -> str:
     for size, each in found["results"].items():
         for label, case in cases.items():
             rivals = each["rivals"]
+            if case not in rivals[BEST]:
+                continue
             cells = [size.split()[0], label]
             cells += [f"{milliseconds(rivals[kernel], case):.3f}" for kernel in ours]
             for rival in ("faiss pq8", "faiss 4-bit fast scan"):
