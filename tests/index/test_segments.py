@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from poeem import _native
 from poeem.errors import ShapeError
 from poeem.index import build_index_from_codes
-from poeem.index.engine import native_arrays, pack_bits
+from poeem.index.engine import native_arrays
+from poeem.index.index import pack_bits
 from poeem.index.kernels import wanted_kernel
 from poeem.types import SearchResult
 from tests.index.helpers import Shape, random_parts, random_queries
