@@ -22,7 +22,7 @@ class FixedCodesSettings:
     """epochs: passes over the pairs. learning_rate: Adam's at the start; it falls to 0."""
 
     epochs: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
 
 
 def train_on_fixed_codes(
