@@ -9,7 +9,7 @@ import numpy as np
 
 from poeem.checks import as_array, check_vectors
 from poeem.errors import ConfigError, IdError, ShapeError
-from poeem.index.arguments import Parts, check_codes, check_ids, check_lists
+from poeem.index.arguments import check_codes, check_ids, check_lists
 from poeem.index.builder import encode_titles, join_titles
 from poeem.index.codes import packed_dtype
 from poeem.index.contents import IndexContents, Titles
@@ -45,7 +45,7 @@ def check_put(
         packed, found = encode(contents, array)
     else:
         array = as_array("codes", codes)
-        parts = Parts(contents.rotation, contents.centroids, contents.codebooks)
+        parts: Any = contents  # has what is asked of parts
         count, name = check_codes(array, parts), "codes"
         checked = check_lists(lists, count, parts)
         packed = array.astype(packed_dtype(contents.code_bits))
