@@ -163,6 +163,30 @@ def test_searches_go_on_while_the_file_is_swapped(run, today, serving):
     assert answers(poeem.Index.open(serving)).ids.tobytes() == second.ids.tobytes()
 
 
+def test_an_index_with_changes_beside_it(today, serving):
+    """Changes are folded, readers pick up the new snapshot, and another writer is respected."""
+    vectors = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
+    with poeem.LiveIndex.open(serving) as live:
+        live.add([1000, 1001], vectors, titles=["new", "newer"])
+        live.remove([3])
+        call = Call("refresh", serving, today)
+        assert call.code == 4, call.err
+        assert Call("refresh", serving, today, "--dry-run").code == 0
+    with poeem.LiveIndex.open(serving, read_only=True) as reader:
+        assert len(reader) == 41
+        told = Call("refresh", serving, today, "--json").json
+        assert (told["num_items"], told["num_kept"], told["num_added"]) == (45, 39, 6)
+        assert told["num_removed"] == 2
+        assert len(reader) == 45
+        built = poeem.Index.open(today / "items.poeem")
+        assert np.array_equal(answers(reader).ids, answers(built).ids)
+    with poeem.LiveIndex.open(serving) as live:  # and it goes on from there
+        live.remove([5])
+        assert len(live) == 44
+    told = Call("refresh", serving, today, "--json").json
+    assert (told["num_kept"], told["num_added"], told["same_layer"]) == (44, 1, True)
+
+
 def test_a_run_without_its_data(run, serving, tmp_path):
     folder = tmp_path / "moved"
     shutil.copytree(run, folder)

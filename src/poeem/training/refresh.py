@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from poeem.index.refresh import (
     refresh_index,
     save_checksums,
 )
-from poeem.live import swap_index
+from poeem.live import LiveIndex
+from poeem.live.places import Places
 from poeem.training.prepared import prepare
 from poeem.training.run import TrainedRun
 from poeem.types import FloatArray, IntArray, SearchResult
@@ -90,6 +92,11 @@ def refresh(
     gets the new one. The metric stays that of the index. Checksums of the vectors are kept beside
     the file, in `<file>.vectors`, for the next time; see `poeem.refresh_index`.
 
+    Where changes were made to the index (`LiveIndex`), this is the one writer for as long as it
+    takes: changes are folded first, and readers pick up the new snapshot by themselves. A dry run
+    looks at the snapshot without its changes. A process that writes does it itself, by
+    `live.replace(poeem.refresh_index(...).index)`.
+
     Args:
         index: the file of yesterday.
         run: the folder of today's run, trained past its warm start.
@@ -105,18 +112,47 @@ def refresh(
         SaveError: the system refused; the file is as it was.
     """
     path, today = Path(index), TrainedRun.load(Path(run))
+    with _writing(path, dry_run) as save:
+        return _refresh(path, today, save, (num_queries, seed), search, progress)
+
+
+@contextmanager
+def _writing(path: Path, dry_run: bool) -> Iterator[Callable[[Index], None] | None]:
+    """Yield what puts an index in the place of a file, None in a dry run.
+
+    Where there are changes beside the file nobody else may write meanwhile, and they are folded.
+    """
+    if dry_run:
+        yield None
+    elif not Places.of(path).changes.exists():
+        yield lambda index: index.save(path)
+    else:
+        with LiveIndex.open(path) as live:
+            live.compact()
+            yield live.replace
+
+
+def _refresh(
+    path: Path,
+    today: TrainedRun,
+    save: Callable[[Index], None] | None,
+    sample: tuple[int, int],
+    search: SearchConfig | None,
+    progress: Callable[[int, int], None] | None,
+) -> RefreshReport:
+    """Do what `refresh` says; `sample` is how many users to ask for, and the seed."""
     before = Index.open(path)
     settings = search or today.config.search
     rows = _rows_of_items(before, today)
     vectors = _item_vectors(today)
     made = _encode(before, today, vectors, rows, load_checksums(path, before), progress)
     indexes = (before, rows), (made.index, _rows_of_items(made.index, today))
-    queries = _sample_queries(today, num_queries, seed)
+    queries = _sample_queries(today, *sample)
     metric = made.index.metric
     best = exact_rows(vectors, queries, min(RECALL_AT, len(vectors)), metric)
     held_out, missing = _held_out(today, indexes, settings)
-    if not dry_run:
-        swap_index(path, made.index)
+    if save is not None:
+        save(made.index)
         save_checksums(path, made.index, made.checksums)
     return RefreshReport(
         num_items=made.index.num_items,
@@ -136,7 +172,7 @@ def refresh(
         held_out_before=held_out[0],
         held_out_after=held_out[1],
         held_out_missing=missing,
-        swapped=not dry_run,
+        swapped=save is not None,
     )
 
 
