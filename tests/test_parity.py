@@ -7,12 +7,13 @@ import torch
 import poeem
 
 
-def trained(num_lists, rotation, num_codewords, dim=32):
+def trained(num_lists, rotation, num_codewords, family="product", dim=32):
     """A layer in the middle of joint training, as it would be exported."""
     generator = torch.Generator().manual_seed(num_lists)
     x = torch.randn(800, dim, generator=generator) * torch.linspace(0.2, 1.5, dim)
     layer = poeem.IndexLayer(
         dim,
+        family=family,
         num_subspaces=8,
         num_codewords=num_codewords,
         num_lists=num_lists,
@@ -47,9 +48,14 @@ def exact_scores(metric, queries, vectors):
 @pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
 @pytest.mark.parametrize("num_lists", [0, 6])
 @pytest.mark.parametrize("rotation", [True, False])
-@pytest.mark.parametrize("num_codewords", [16, 256, 300])
-def test_engine_scores_equal_the_layer_s(metric, num_lists, rotation, num_codewords, tmp_path):
-    layer, x = trained(num_lists, rotation, num_codewords)
+@pytest.mark.parametrize(
+    ("num_codewords", "family"),
+    [(16, "product"), (256, "product"), (300, "product"), (16, "residual"), (256, "residual")],
+)
+def test_engine_scores_equal_the_layer_s(
+    metric, num_lists, rotation, num_codewords, family, tmp_path
+):
+    layer, x = trained(num_lists, rotation, num_codewords, family)
     vectors = layer(x).vectors.detach().numpy()  # in training mode: what the loss saw
     ids = np.arange(len(x))[::-1] * 3 + 5
     layer.eval()
@@ -66,8 +72,21 @@ def test_engine_scores_equal_the_layer_s(metric, num_lists, rotation, num_codewo
         assert np.abs(found.scores[q] - wanted[q][rows]).max() <= 1e-5 * scale
 
 
-def test_reconstruction_equals_the_layer_s(tmp_path):
-    layer, x = trained(6, True, 256)
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_reconstruction_equals_the_layer_s(family, tmp_path):
+    layer, x = trained(6, True, 256, family)
     vectors = layer(x).vectors.detach().numpy()
     index = poeem.build_index(layer, np.arange(len(x)), x)
     np.testing.assert_allclose(index.reconstruct(np.arange(len(x))), vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+@pytest.mark.parametrize("num_lists", [0, 6])
+def test_parts_alone_encode_as_the_layer_does(family, num_lists):
+    layer, x = trained(num_lists, True, 256, family)
+    layer.eval()
+    by_layer = poeem.build_index(layer, None, x)
+    by_parts = poeem.build_index(layer.export_parts(), None, x)
+    wanted = by_layer.codes[np.argsort(by_layer.ids)]
+    found = by_parts.codes[np.argsort(by_parts.ids)]
+    assert (found != wanted).any(axis=1).mean() <= 0.01  # near-ties

@@ -66,6 +66,12 @@ poeem::Metric metric_of(const std::string& name) {
   throw Error(ErrorCode::kConfig, "metric: got '" + name + "', wanted one of ip, l2, cosine");
 }
 
+bool is_full_width(const std::string& family) {
+  if (family == "product") return false;
+  if (family == "residual") return true;
+  throw Error(ErrorCode::kConfig, "family: got '" + family + "', wanted one of product, residual");
+}
+
 template <class T, std::size_t N>
 Output<T, N> new_array(std::initializer_list<std::size_t> shape) {
   std::size_t size = 1;
@@ -83,8 +89,8 @@ Output<T, N> new_array(std::initializer_list<std::size_t> shape) {
 // An index's arrays, borrowed: the references keep them alive, no array of items is copied.
 class Arrays {
  public:
-  Arrays(const std::string& metric, std::int64_t num_items, int code_bits, Codes codes,
-         Input<float, 3> codebooks,
+  Arrays(const std::string& metric, const std::string& family, std::int64_t num_items,
+         int code_bits, Codes codes, Input<float, 3> codebooks,
          std::optional<Input<float, 2>> rotation, std::optional<Input<float, 2>> centroids,
          std::optional<Input<float, 1>> list_norms,
          std::optional<Input<std::int64_t, 1>> list_offsets, std::optional<Ids> ids,
@@ -95,6 +101,7 @@ class Arrays {
     require_aligned(centroids_), require_aligned(list_norms_), require_aligned(list_offsets_);
     require_aligned(ids_), require_aligned(norms_);
     view_.metric = metric_of(metric);
+    view_.full_width = is_full_width(family);
     view_.num_items = num_items;
     set_codes(code_bits);
     set_rotation_and_lists();
@@ -136,7 +143,7 @@ class Arrays {
     view_.num_codewords = static_cast<std::int64_t>(codebooks_.shape(1));
     view_.sub_dim = static_cast<std::int64_t>(codebooks_.shape(2));
     require(codebooks_.size() > 0, "codebooks: empty");  // so that their product is one of what exists
-    view_.dim = view_.num_subspaces * view_.sub_dim;
+    view_.dim = view_.full_width ? view_.sub_dim : view_.num_subspaces * view_.sub_dim;
     view_.width = static_cast<poeem::CodeWidth>(code_bits);
     if (centroids_) view_.num_lists = static_cast<std::int64_t>(centroids_->shape(0));
     poeem::check_counts(view_);
@@ -445,11 +452,11 @@ NB_MODULE(_native, m) {
   m.attr("KERNEL_VARIABLE") = "POEEM_KERNEL";  // the environment variable that forces a kernel
 
   nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: none of items is copied.")
-      .def(nb::init<const std::string&, std::int64_t, int, Codes, Input<float, 3>,
+      .def(nb::init<const std::string&, const std::string&, std::int64_t, int, Codes, Input<float, 3>,
                     std::optional<Input<float, 2>>, std::optional<Input<float, 2>>,
                     std::optional<Input<float, 1>>, std::optional<Input<std::int64_t, 1>>,
                     std::optional<Ids>, std::optional<Input<float, 1>>>(),
-           nb::kw_only(), "metric"_a, "num_items"_a, "code_bits"_a, "codes"_a.noconvert(),
+           nb::kw_only(), "metric"_a, "family"_a = "product", "num_items"_a, "code_bits"_a, "codes"_a.noconvert(),
            "codebooks"_a.noconvert(), "rotation"_a.noconvert().none() = nb::none(),
            "centroids"_a.noconvert().none() = nb::none(),
            "list_norms"_a.noconvert().none() = nb::none(),

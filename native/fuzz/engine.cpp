@@ -89,14 +89,19 @@ struct Index {
     view.num_codewords = count(in, 1, large ? most : std::min<std::int64_t>(most, 20), wild);
     view.sub_dim = count(in, 1, 3, wild);
     view.num_lists = in.ConsumeBool() ? 0 : count(in, 1, 6, wild);
+    view.full_width = in.ConsumeBool();
+    const std::int64_t parts = view.full_width ? 1 : view.num_subspaces;
     view.dim = wild && in.ConsumeBool() ? in.ConsumeIntegral<std::int64_t>()
-                                        : static_cast<std::int64_t>(static_cast<std::uint64_t>(view.num_subspaces) *
+                                        : static_cast<std::int64_t>(static_cast<std::uint64_t>(parts) *
                                                                     static_cast<std::uint64_t>(view.sub_dim));
     poeem::check_counts(view);
-    const std::int64_t floats = view.dim * view.num_codewords;
     usable = view.num_items < kMaxElements && view.num_subspaces < 200 && view.dim < 200 &&
-             view.num_lists < 1000 && floats < kMaxElements;
+             view.num_lists < 1000 && num_codebook_floats() < kMaxElements;
     if (usable) fill(in, hostile_floats);
+  }
+
+  std::int64_t num_codebook_floats() const {
+    return view.num_subspaces * view.sub_dim * view.num_codewords;
   }
 
   void fill(FuzzedDataProvider& in, bool hostile_floats) {
@@ -108,7 +113,7 @@ struct Index {
         if (view.width == CodeWidth::kWord && i % 2 == 1) codes[i] = 0;
       }
     }
-    codebooks = bytes.floats(view.dim * view.num_codewords, hostile_floats);
+    codebooks = bytes.floats(num_codebook_floats(), hostile_floats);
     rotation = bytes.floats(in.ConsumeBool() ? view.dim * view.dim : 0, hostile_floats);
     centroids = bytes.floats(view.dim * view.num_lists, hostile_floats);
     list_norms = bytes.floats(view.num_lists, hostile_floats);

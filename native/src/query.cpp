@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "scoring.h"
+#include "tables.h"
 
 namespace poeem {
 namespace {
@@ -64,68 +65,106 @@ QueryPlan::QueryPlan(const IndexView& index, const Arithmetic& arithmetic)
       rotated_(static_cast<std::size_t>(index.dim)),
       table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index)),
              std::numeric_limits<float>::quiet_NaN()),
-      biases_(static_cast<std::size_t>(index.num_lists)),
+      biases_(static_cast<std::size_t>(std::max<std::int64_t>(index.num_lists, 1))),
       probe_scores_(static_cast<std::size_t>(index.num_lists)) {}
 
-void QueryPlan::prepare(const float* query, std::int64_t num_probes) {
-  if (index_.metric == Metric::kCosine) {
-    normalize(query, index_.dim, normalized_.data());
-    query = normalized_.data();
-  }
-  rotate(query);
-  build_table();
-  if (index_.num_lists > 0) {
-    compute_biases();
-    choose_lists(num_probes);
-  }
+void QueryPlanner::add(const float* query, QueryPlan& plan) {
+  queries_.push_back(query);
+  plans_.push_back(&plan);
 }
 
-// matrix: [num_rows, width]; matrix_t: the same transposed, or null.
-void QueryPlan::products(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
-                         const float* vector, float* out) const {
-  if (matrix_t != nullptr) {
-    arithmetic_.products(matrix_t, num_rows, width, vector, out);
+void QueryPlanner::make(std::int64_t num_probes) {
+  if (index_.metric == Metric::kCosine) normalize();
+  rotate();
+  if (index_.has_distance_table()) {
+    build_distance_tables();
   } else {
-    reduce_rows<Product>(matrix, num_rows, width, vector, out);
+    build_tables();
+  }
+  if (index_.num_lists > 0) compute_biases();
+  for (QueryPlan* plan : plans_) {
+    plan->finish_biases();
+    if (index_.num_lists > 0) plan->choose_lists(num_probes);
   }
 }
 
-void QueryPlan::rotate(const float* query) {
+void QueryPlanner::normalize() {
+  for (std::size_t i = 0; i < plans_.size(); ++i) {
+    poeem::normalize(queries_[i], index_.dim, plans_[i]->normalized_.data());
+    queries_[i] = plans_[i]->normalized_.data();
+  }
+}
+
+void QueryPlanner::rotate() {
   if (index_.rotation == nullptr) {
-    std::copy(query, query + index_.dim, rotated_.begin());
-  } else {
-    products(index_.rotation, index_.rotation_t, index_.dim, index_.dim, query, rotated_.data());
+    for (std::size_t i = 0; i < plans_.size(); ++i)
+      std::copy(queries_[i], queries_[i] + index_.dim, plans_[i]->rotated_.begin());
+    return;
   }
+  multiply(index_.rotation, index_.rotation_t, index_.dim, index_.dim,
+           [this](std::size_t i) { return queries_[i]; },
+           [this](std::size_t i) { return plans_[i]->rotated_.data(); });
 }
 
-void QueryPlan::build_table() {
-  const std::int64_t stride = table_stride(index_);
-  const bool l2 = index_.metric == Metric::kL2;
+// to(i)[r] = sum over j of from(i)[j] * matrix[r, j] for every plan i. matrix_t: [width, num_rows], or null.
+template <class From, class To>
+void QueryPlanner::multiply(const float* matrix, const float* matrix_t, std::int64_t num_rows,
+                            std::int64_t width, const From& from, const To& to) {
+  from_.clear();
+  to_.clear();
+  for (std::size_t i = 0; i < plans_.size(); ++i) {
+    from_.push_back(from(i));
+    to_.push_back(to(i));
+  }
+  if (matrix_t != nullptr) {
+    kernel_.products({matrix_t, width, num_rows, from_.data(), to_.data(),
+                      static_cast<std::int64_t>(plans_.size())});
+    return;
+  }
+  for (std::size_t i = 0; i < plans_.size(); ++i)
+    reduce_rows<Product>(matrix, num_rows, width, from_[i], to_[i]);
+}
+
+void QueryPlanner::build_tables() {
+  const std::int64_t stride = table_stride(index_), words = index_.num_codewords;
   for (std::int64_t m = 0; m < index_.num_subspaces; ++m) {
-    const std::int64_t start = m * index_.num_codewords * index_.sub_dim;
-    const float* words = index_.codebooks + start;
-    const float* words_t = index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start;
-    const float* part = rotated_.data() + m * index_.sub_dim;
-    float* row = table_.data() + m * stride;
-    if (l2 && index_.num_lists == 0) {
-      if (words_t != nullptr) {
-        arithmetic_.minus_squares(words_t, index_.num_codewords, index_.sub_dim, part, row);
-      } else {
-        reduce_rows<MinusSquare>(words, index_.num_codewords, index_.sub_dim, part, row);
-      }
-      continue;
-    }
-    products(words, words_t, index_.num_codewords, index_.sub_dim, part, row);
-    if (l2) {
-      for (std::int64_t k = 0; k < index_.num_codewords; ++k) row[k] *= 2.0F;
-    }
+    const std::int64_t start = m * words * index_.sub_dim;
+    const std::int64_t part = index_.full_width ? 0 : m * index_.sub_dim;
+    multiply(index_.codebooks + start,
+             index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start, words,
+             index_.sub_dim,
+             [this, part](std::size_t i) { return plans_[i]->rotated_.data() + part; },
+             [this, m, stride](std::size_t i) { return plans_[i]->table_.data() + m * stride; });
+    if (index_.metric != Metric::kL2) continue;
+    for (float* row : to_)
+      for (std::int64_t k = 0; k < words; ++k) row[k] *= 2.0F;
   }
 }
 
-void QueryPlan::compute_biases() {
-  products(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim, rotated_.data(),
-           biases_.data());
-  if (index_.metric != Metric::kL2) return;
+void QueryPlanner::build_distance_tables() {
+  const std::int64_t stride = table_stride(index_), words = index_.num_codewords;
+  for (QueryPlan* plan : plans_)
+    for (std::int64_t m = 0; m < index_.num_subspaces; ++m) {
+      const std::int64_t start = m * words * index_.sub_dim;
+      const float* part = plan->rotated_.data() + m * index_.sub_dim;
+      float* row = plan->table_.data() + m * stride;
+      if (index_.codebooks_t == nullptr) {
+        reduce_rows<MinusSquare>(index_.codebooks + start, words, index_.sub_dim, part, row);
+      } else {
+        kernel_.arithmetic->minus_squares(index_.codebooks_t + start, words, index_.sub_dim, part, row);
+      }
+    }
+}
+
+void QueryPlanner::compute_biases() {
+  multiply(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim,
+           [this](std::size_t i) { return plans_[i]->rotated_.data(); },
+           [this](std::size_t i) { return plans_[i]->biases_.data(); });
+}
+
+void QueryPlan::finish_biases() {
+  if (index_.num_lists == 0) biases_[0] = 0.0F;
+  if (index_.metric != Metric::kL2 || index_.has_distance_table()) return;
   float square = 0.0F;
   for (float value : rotated_) square += value * value;
   for (float& bias : biases_) bias = 2.0F * bias - square;

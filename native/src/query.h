@@ -6,30 +6,26 @@
 
 #include "arithmetic/arithmetic.h"
 #include "poeem/index_view.h"
+#include "poeem/kernel.h"
 
 namespace poeem {
 
-// Working memory of one thread, reused from query to query.
+// What a query vector needs, reused from one to the next.
 class QueryPlan {
  public:
   QueryPlan(const IndexView& index, const Arithmetic& arithmetic);
 
-  // query: [dim]. num_probes: 1 to num_lists (ignored without lists).
-  void prepare(const float* query, std::int64_t num_probes);
-
-  // Put so many lists in the order of probing; prepare() does it for those that it was told.
+  // Put so many lists in the order of probing; QueryPlanner does it for those that it was told.
   void choose_lists(std::int64_t num_probes);
 
   const float* table() const { return table_.data(); }                    // [num_subspaces, table_stride]
-  float bias(std::int64_t list) const { return biases_[static_cast<std::size_t>(list)]; }
+  float bias(std::int64_t list) const { return biases_[static_cast<std::size_t>(list)]; }  // list 0 where there are none
   const std::vector<std::int64_t>& probes() const { return probes_; }     // best list first
 
  private:
-  void products(const float* matrix, const float* matrix_t, std::int64_t num_rows, std::int64_t width,
-                const float* vector, float* out) const;
-  void rotate(const float* query);
-  void build_table();
-  void compute_biases();
+  friend class QueryPlanner;
+
+  void finish_biases();
   float least_probed(std::int64_t num_probes) const;
 
   const IndexView& index_;
@@ -37,10 +33,40 @@ class QueryPlan {
   std::vector<float> normalized_;      // [dim], cosine only
   std::vector<float> rotated_;         // [dim]
   std::vector<float> table_;           // [num_subspaces, table_stride]
-  std::vector<float> biases_;          // [num_lists]
+  std::vector<float> biases_;          // [num_lists], at least one
   std::vector<float> probe_scores_;    // [num_lists]
   std::vector<std::uint64_t> keys_;    // lists that may be probed, in the order of probing once sorted
   std::vector<std::int64_t> probes_;
+};
+
+// Makes plans, many at a time: they share each load of a codeword. Working memory of one thread.
+class QueryPlanner {
+ public:
+  QueryPlanner(const IndexView& index, const Kernel& kernel) : index_(index), kernel_(kernel) {}
+
+  // Forget all plans added.
+  void clear() { plans_.clear(); queries_.clear(); }
+  // query: [dim].
+  void add(const float* query, QueryPlan& plan);
+  // Fill in the plans added. num_probes: 1 to num_lists (ignored without lists).
+  void make(std::int64_t num_probes);
+
+ private:
+  void normalize();
+  void rotate();
+  void build_tables();
+  void build_distance_tables();
+  void compute_biases();
+  template <class From, class To>
+  void multiply(const float* matrix, const float* matrix_t, std::int64_t num_rows,
+                std::int64_t width, const From& from, const To& to);
+
+  const IndexView& index_;
+  const Kernel& kernel_;
+  std::vector<QueryPlan*> plans_;
+  std::vector<const float*> queries_;
+  std::vector<const float*> from_;     // of one multiplication
+  std::vector<float*> to_;
 };
 
 }  // namespace poeem

@@ -46,8 +46,7 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
   return wanted_ == nullptr ? mask : mask & wanted_[unit];
 }
 
-void RowScan::prepare(const float* query, std::int64_t num_probes) {
-  plan_.prepare(query, num_probes);
+void RowScan::reset() {
   best_.reset(capacity_);
   bounded_ = tried_ = false;
   num_seen_ = 0;
@@ -71,38 +70,38 @@ void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end,
   }
 }
 
-void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end,
-                       float bias) {
+void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end) {
+  const float bias_a = a.plan_.bias(0), bias_b = b.plan_.bias(0);  // there are no lists
   std::int64_t unit = begin / kUnitItems;
   const std::int64_t last = end / kBlockItems * (kBlockItems / kUnitItems);
   if (a.bound_two_ != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
     a.items_ = b.items_ = segment.view;
     a.wanted_ = b.wanted_ = segment.wanted;
     BoundTask task_a{}, task_b{};
-    while (unit < last && a.aim(unit, last, bias, task_a) && b.aim(unit, last, bias, task_b)) {
+    while (unit < last && a.aim(unit, last, bias_a, task_a) && b.aim(unit, last, bias_b, task_b)) {
       task_a.end = task_b.end = std::min(task_a.end, task_b.end);
       a.bound_two_(task_a, task_b, a.masks_, b.masks_);
-      a.take_masks(task_a, begin, end, bias);
-      b.take_masks(task_b, begin, end, bias);
+      a.take_masks(task_a, begin, end, bias_a);
+      b.take_masks(task_b, begin, end, bias_b);
       unit = task_a.end;
     }
   }
-  a.scan(segment, unit * kUnitItems, end, bias);
-  b.scan(segment, unit * kUnitItems, end, bias);
+  a.scan(segment, unit * kUnitItems, end, bias_a);
+  b.scan(segment, unit * kUnitItems, end, bias_b);
 }
 
 void RowScan::try_bounds(std::int64_t position) {
   best_.tighten();
   tried_ = true;
-  max_bias_ = 0.0F;
-  float max_abs_bias = 0.0F;
-  if (index_.num_lists > 0) {
-    max_bias_ = plan_.bias(plan_.probes()[0]);
-    for (std::int64_t list : plan_.probes()) {
-      max_bias_ = std::max(max_bias_, plan_.bias(list));
-      max_abs_bias = std::max(max_abs_bias, std::abs(plan_.bias(list)));
-      if (!std::isfinite(plan_.bias(list))) return;
-    }
+  const bool lists = index_.num_lists > 0;
+  max_bias_ = plan_.bias(lists ? plan_.probes()[0] : 0);
+  float max_abs_bias = std::abs(max_bias_);
+  if (!std::isfinite(max_bias_)) return;
+  for (std::size_t i = 0; lists && i < plan_.probes().size(); ++i) {
+    const float bias = plan_.bias(plan_.probes()[i]);
+    max_bias_ = std::max(max_bias_, bias);
+    max_abs_bias = std::max(max_abs_bias, std::abs(bias));
+    if (!std::isfinite(bias)) return;
   }
   bounded_ = std::isfinite(best_.threshold()) &&
              bounds_.measure(index_, plan_.table(), max_abs_bias, best_.threshold());

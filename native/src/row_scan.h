@@ -19,8 +19,8 @@ class RowScan {
   // index: for its quantizer. sparse: so few of the items are wanted that bounds would only cost.
   RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse);
 
-  // query: [dim]. num_probes: as QueryPlan::prepare.
-  void prepare(const float* query, std::int64_t num_probes);
+  // Start anew; the plan must have been made.
+  void reset();
 
   // Put all lists in order, not only those that were to be probed. Only where not full.
   void list_all() { plan_.choose_lists(index_.num_lists); }
@@ -28,14 +28,14 @@ class RowScan {
   // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
   void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
 
-  // The same for two query vectors and whole chunks of codes: they share what is loaded.
-  static void scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end,
-                       float bias);
+  // The same for two query vectors and whole chunks of codes without lists: they share what is loaded.
+  static void scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end);
 
   // Whether as many were found as were wanted.
   bool full() const { return best_.full(); }
 
   const QueryPlan& plan() const { return plan_; }
+  QueryPlan& plan() { return plan_; }
   const std::vector<Candidate>& sorted() { return best_.sorted(); }
 
  private:

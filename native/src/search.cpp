@@ -89,7 +89,8 @@ class Worker {
  public:
   Worker(const std::vector<Segment>& segments, const SearchRequest& request, const Kernel& kernel,
          const Plan& plan)
-      : index_(*segments[0].view), segments_(segments), request_(request), plan_(plan) {
+      : index_(*segments[0].view), segments_(segments), request_(request), plan_(plan),
+        planner_(index_, kernel) {
     rows_.reserve(static_cast<std::size_t>(plan.num_rows));
     for (std::int64_t i = 0; i < plan.num_rows; ++i)
       rows_.emplace_back(index_, kernel, plan.capacity, plan.sparse);
@@ -100,8 +101,11 @@ class Worker {
   void answer(std::int64_t begin, std::int64_t end, std::int64_t part, const Take& take) {
     for (; begin < end; begin += plan_.num_rows) {
       const std::int64_t count = std::min(plan_.num_rows, end - begin);
+      planner_.clear();
       for (std::int64_t i = 0; i < count; ++i)
-        row(i).prepare(request_.queries + (begin + i) * index_.dim, plan_.num_probes);
+        planner_.add(request_.queries + (begin + i) * index_.dim, row(i).plan());
+      planner_.make(plan_.num_probes);
+      for (std::int64_t i = 0; i < count; ++i) row(i).reset();
       if (index_.num_lists == 0) {
         scan_all(count, part);
       } else {
@@ -133,8 +137,8 @@ class Worker {
     for (std::int64_t first = begin * kBlockItems; first < last; first += step) {
       const std::int64_t next = std::min(first + step, last);
       std::int64_t i = 0;
-      for (; i + 2 <= num_rows; i += 2) RowScan::scan_two(row(i), row(i + 1), segment, first, next, 0.0F);
-      if (i < num_rows) row(i).scan(segment, first, next, 0.0F);
+      for (; i + 2 <= num_rows; i += 2) RowScan::scan_two(row(i), row(i + 1), segment, first, next);
+      if (i < num_rows) row(i).scan(segment, first, next, row(i).plan().bias(0));
     }
   }
 
@@ -158,6 +162,7 @@ class Worker {
   const std::vector<Segment>& segments_;
   const SearchRequest& request_;
   const Plan& plan_;
+  QueryPlanner planner_;
   std::vector<RowScan> rows_;
 };
 

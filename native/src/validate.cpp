@@ -47,8 +47,8 @@ void check_counts(const IndexView& index) {
   require(bits == 4 || bits == 8 || bits == 16, "code_bits: wanted 4, 8 or 16");
   require(index.num_codewords <= std::int64_t{1} << bits,
           "codebooks: more codewords than code_bits can tell apart");
-  require(product(index.num_subspaces, index.sub_dim) == index.dim,
-          "dim: not num_subspaces * sub_dim");
+  require((index.full_width ? index.sub_dim : product(index.num_subspaces, index.sub_dim)) == index.dim,
+          "dim: not num_subspaces * sub_dim, or sub_dim of codewords of full width");
   // A table has 256 entries for a byte, whatever num_codewords is; an entry takes up to 8 bytes.
   const std::int64_t entries = std::max<std::int64_t>(index.num_codewords, 256);
   require(product(index.num_subspaces, product(index.sub_dim, entries), 8) <= kLargest,

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "../src/kernels/bounds.h"
+#include "../src/tables.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
+#include "poeem/residual.h"
 #include "poeem/search.h"
 
 namespace {
@@ -23,6 +25,7 @@ using poeem::Metric;
 struct Shape {
   std::int64_t num_items, num_subspaces, num_codewords, num_lists;
   Metric metric;
+  bool full_width;
 };
 
 // A random index that owns its arrays, each exactly as long as it must be.
@@ -33,12 +36,19 @@ struct Index {
     view.num_subspaces = shape.num_subspaces;
     view.num_codewords = shape.num_codewords;
     view.num_lists = shape.num_lists;
-    view.sub_dim = 2;
-    view.dim = 2 * shape.num_subspaces;
+    view.full_width = shape.full_width;
+    view.sub_dim = shape.full_width ? 5 : 2;
+    view.dim = shape.full_width ? 5 : 2 * shape.num_subspaces;
     view.width = shape.num_codewords <= 16    ? CodeWidth::kFourBit
                  : shape.num_codewords <= 256 ? CodeWidth::kByte
                                               : CodeWidth::kWord;
-    codebooks = normal(view.dim * view.num_codewords, random);
+    codebooks = normal(view.num_subspaces * view.num_codewords * view.sub_dim, random);
+    codebooks_t = normal(static_cast<std::int64_t>(codebooks.size()), random);
+    for (std::int64_t m = 0; m < view.num_subspaces; ++m)
+      for (std::int64_t k = 0; k < view.num_codewords; ++k)
+        for (std::int64_t j = 0; j < view.sub_dim; ++j)
+          codebooks_t[static_cast<std::size_t>((m * view.sub_dim + j) * view.num_codewords + k)] =
+              codebooks[static_cast<std::size_t>((m * view.num_codewords + k) * view.sub_dim + j)];
     centroids = normal(view.dim * view.num_lists, random);
     list_norms = normal(view.num_lists, random);
     norms = normal(view.num_items, random);
@@ -50,6 +60,7 @@ struct Index {
     if (view.width == CodeWidth::kWord)  // below 300: the upper byte 0
       for (std::size_t i = 1; i < codes.size(); i += 2) codes[i] = 0;
     view.codebooks = codebooks.data();
+    view.codebooks_t = codebooks_t.data();
     view.codes = codes.data();
     if (view.uses_norms()) view.norms = norms.data();
     if (view.num_lists == 0) return;
@@ -66,7 +77,7 @@ struct Index {
   }
 
   IndexView view;
-  std::vector<float> codebooks, centroids, list_norms, norms;
+  std::vector<float> codebooks, codebooks_t, centroids, list_norms, norms;
   std::vector<std::int64_t> offsets;
   std::vector<std::uint8_t> codes;
 };
@@ -103,7 +114,10 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
     request.num_probes = index.view.num_lists > 0 ? 2 : 0;
     request.k = 7;
     request.kernel = "scalar";
-    const Answer truth = answer(index.view, request);
+    // The truth sums row by row; what has its rows side by side takes the kernel's own products.
+    IndexView rows = index.view;
+    rows.codebooks_t = nullptr;
+    const Answer truth = answer(rows, request);
     for (const poeem::Kernel& kernel : poeem::all_kernels()) {
       request.kernel = kernel.name;
       if (kernel.supported() && !(answer(index.view, request) == truth)) return false;
@@ -221,6 +235,62 @@ bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t center
   return true;
 }
 
+// Small integers again, and beams long enough for partial codes that differ far back.
+bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t beam, std::mt19937& random) {
+  constexpr std::int64_t kDim = 3, kCodebooks = 12;
+  std::vector<float> x(static_cast<std::size_t>(vectors * kDim));
+  std::vector<float> u(static_cast<std::size_t>(kCodebooks * codewords * kDim));
+  for (float& value : x) value = static_cast<float>(random() % 17) - 8.0F;
+  for (float& value : u) value = static_cast<float>(random() % 5) - 2.0F;
+  poeem::ResidualRequest request;
+  request.vectors = x.data();
+  request.codebooks = u.data();
+  request.num_vectors = vectors;
+  request.dim = kDim;
+  request.num_codebooks = kCodebooks;
+  request.num_codewords = codewords;
+  request.beam = beam;
+  request.kernel = "scalar";
+  std::vector<std::int64_t> truth(static_cast<std::size_t>(vectors * kCodebooks)), found(truth);
+  poeem::encode_residual(request, truth.data());
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    if (!kernel.supported()) continue;
+    request.kernel = kernel.name;
+    request.num_threads = 3;
+    poeem::encode_residual(request, found.data());
+    if (found != truth) return false;
+  }
+  return true;
+}
+
+// To the bit, whatever the numbers: sums in the order of their terms.
+bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t columns, std::mt19937& random) {
+  const std::vector<float> x = Index::normal(vectors * width, random);
+  const std::vector<float> matrix_t = Index::normal(width * columns, random);
+  std::vector<float> truth(static_cast<std::size_t>(vectors * columns)), found(truth);
+  std::vector<const float*> rows;
+  std::vector<float*> out;
+  for (std::int64_t v = 0; v < vectors; ++v) {
+    rows.push_back(x.data() + v * width);
+    out.push_back(found.data() + v * columns);
+    for (std::int64_t c = 0; c < columns; ++c) {
+      volatile float sum = 0.0F;  // each product and each sum is rounded by itself
+      for (std::int64_t j = 0; j < width; ++j) {
+        volatile float product = rows.back()[j] * matrix_t[static_cast<std::size_t>(j * columns + c)];
+        sum = sum + product;
+      }
+      truth[static_cast<std::size_t>(v * columns + c)] = sum;
+    }
+  }
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    if (!kernel.supported()) continue;
+    std::fill(found.begin(), found.end(), 0.0F);
+    kernel.products({matrix_t.data(), width, columns, rows.data(), out.data(), vectors});
+    if (std::memcmp(found.data(), truth.data(), found.size() * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
@@ -230,17 +300,18 @@ int main() {
     for (std::int64_t subspaces : {1, 2, 3, 8, 17})
       for (std::int64_t codewords : {16, 256, 300})
         for (std::int64_t lists : {0, 3, 9})
-          for (Metric metric : {Metric::kInnerProduct, Metric::kL2, Metric::kCosine}) {
-            const Index index({items, subspaces, codewords, lists, metric}, random);
-            if (!kernels_agree(index, random)) {
-              std::printf("differ: %ld items, %ld x %ld, %ld lists, metric %d\n",
-                          static_cast<long>(items), static_cast<long>(subspaces),
-                          static_cast<long>(codewords), static_cast<long>(lists),
-                          static_cast<int>(metric));
-              return 1;
+          for (Metric metric : {Metric::kInnerProduct, Metric::kL2, Metric::kCosine})
+            for (bool full_width : {false, true}) {
+              const Index index({items, subspaces, codewords, lists, metric, full_width}, random);
+              if (!kernels_agree(index, random)) {
+                std::printf("differ: %ld items, %ld x %ld, %ld lists, metric %d, full width %d\n",
+                            static_cast<long>(items), static_cast<long>(subspaces),
+                            static_cast<long>(codewords), static_cast<long>(lists),
+                            static_cast<int>(metric), static_cast<int>(full_width));
+                return 1;
+              }
+              ++num_cases;
             }
-            ++num_cases;
-          }
   for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
     for (int variant = 0; variant < 8; ++variant)
       if (!masks_agree(variant & 1, columns, variant & 4 ? 3 : 16, variant & 2, random)) {
@@ -254,6 +325,24 @@ int main() {
           std::printf("differ: nearest of %ld points, width %ld, %ld centers\n",
                       static_cast<long>(points), static_cast<long>(width),
                       static_cast<long>(centers));
+          return 1;
+        }
+  for (std::int64_t vectors : {1, 5, 300})
+    for (std::int64_t codewords : {1, 5, 16, 70})
+      for (std::int64_t beam : {1, 2, 7, 80})
+        if (!residual_agrees(vectors, codewords, beam, random)) {
+          std::printf("differ: residual codes of %ld vectors, %ld codewords, beam %ld\n",
+                      static_cast<long>(vectors), static_cast<long>(codewords),
+                      static_cast<long>(beam));
+          return 1;
+        }
+  for (std::int64_t vectors : {1, 5, 6, 7, 13})
+    for (std::int64_t width : {1, 2, 7, 16})
+      for (std::int64_t columns : {1, 4, 15, 16, 63, 64, 131, 300})
+        if (!products_agree(vectors, width, columns, random)) {
+          std::printf("differ: products of %ld vectors, width %ld, %ld columns\n",
+                      static_cast<long>(vectors), static_cast<long>(width),
+                      static_cast<long>(columns));
           return 1;
         }
   std::printf("chosen: %s\n%d indexes: all kernels agree\n", poeem::choose_kernel("").name, num_cases);

@@ -41,6 +41,31 @@ class Metric(StrEnum):
             raise ConfigError(f"metric: got {value!r}, wanted one of {known}") from None
 
 
+class Family(StrEnum):
+    """What a code's codewords are, and with them the shape of codebooks.
+
+    product: codebooks [num_subspaces, num_codewords, dim / num_subspaces]; each codeword is a part
+        of the vector, and side by side they are the whole.
+    residual: codebooks [num_subspaces, num_codewords, dim]; codewords of full width are added up.
+    """
+
+    PRODUCT = "product"
+    RESIDUAL = "residual"
+
+    @classmethod
+    def of(cls, value: str) -> Family:
+        """Return the family named `value`.
+
+        Raises:
+            ConfigError: the name is unknown.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            known = ", ".join(f.value for f in cls)
+            raise ConfigError(f"family: got {value!r}, wanted one of {known}") from None
+
+
 class SearchResult(NamedTuple):
     """Answers to queries, best first.
 
@@ -58,16 +83,36 @@ class QuantizerParts:
 
     rotation: float32 [dim, dim], orthonormal, x' = rotation @ x; None = identity.
     centroids: float32 [num_lists, dim], in rotated space; None = no lists.
-    codebooks: float32, in rotated space, of what the centroid leaves over. Family "product":
-        [num_subspaces, num_codewords, sub_dim], a codeword is a part of the vector. Family
-        "residual": [num_subspaces, num_codewords, dim], codewords of full width are added up.
+    codebooks: float32, in rotated space, of what the centroid leaves over; the shape is the
+        family's, see `Family`.
     family: "product" or "residual".
     """
 
     rotation: FloatArray | None
     centroids: FloatArray | None
     codebooks: FloatArray
-    family: str = "product"
+    family: str = Family.PRODUCT
+
+    @property
+    def num_subspaces(self) -> int:
+        """Codes of an item."""
+        return int(self.codebooks.shape[0])
+
+    @property
+    def num_codewords(self) -> int:
+        """Codewords of a subspace."""
+        return int(self.codebooks.shape[1])
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        width = int(self.codebooks.shape[2])
+        return width if self.family == Family.RESIDUAL else self.num_subspaces * width
+
+    @property
+    def num_lists(self) -> int:
+        """Inverted lists; 0 = none."""
+        return 0 if self.centroids is None else int(self.centroids.shape[0])
 
 
 class TrainedQuantizer(Protocol):

@@ -24,8 +24,9 @@ K = 7
 PROBES = 2
 
 
-def shapes() -> dict[str, Shape]:
+def shapes(family: str) -> dict[str, Shape]:
     """Return every metric, with lists and without, rotated and not; the rest takes turns."""
+    width = 5 if family == "residual" else 2
     turns = itertools.cycle(
         [
             {"ids": "positions", "num_codewords": 16, "titles": True},
@@ -42,7 +43,7 @@ def shapes() -> dict[str, Shape]:
         parts = [metric, "lists" if num_lists else "", "rotated" if rotation else ""]
         name = "-".join(part for part in parts if part)
         settings: dict[str, Any] = {"num_items": 70, "num_lists": num_lists, **next(turns)}
-        found[name] = Shape(metric=metric, rotation=rotation, **settings)
+        found[name] = Shape(metric, rotation=rotation, family=family, sub_dim=width, **settings)
     return found
 
 
@@ -79,7 +80,9 @@ def main(version: str) -> None:
     """Write NAME.poeem and NAME.json for each shape."""
     folder = FOLDER / version
     folder.mkdir(exist_ok=True)
-    for seed, (name, shape) in enumerate(shapes().items()):
+    # Product codes are still written as version 1; version 2 brought residual codes.
+    family = "product" if version == "v1" else "residual"
+    for seed, (name, shape) in enumerate(shapes(family).items()):
         path = folder / f"{name}.poeem"
         if path.exists():
             continue

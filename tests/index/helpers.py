@@ -24,10 +24,12 @@ class Shape:
     ids: str = "positions"
     few_codes: bool = False
     titles: bool = False
+    family: str = "product"
 
     @property
     def dim(self) -> int:
-        return self.num_subspaces * self.sub_dim
+        """Codewords of residual codes are of full width: there sub_dim is dim."""
+        return self.sub_dim * (1 if self.family == "residual" else self.num_subspaces)
 
 
 def random_parts(shape: Shape, rng: np.random.Generator) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def random_parts(shape: Shape, rng: np.random.Generator) -> dict[str, Any]:
     codebooks = rng.standard_normal((shape.num_subspaces, shape.num_codewords, shape.sub_dim))
     parts: dict[str, Any] = {
         "metric": shape.metric,
+        "family": shape.family,
         "codes": rng.integers(0, high, (shape.num_items, shape.num_subspaces)),
         "codebooks": codebooks.astype(np.float32),
     }

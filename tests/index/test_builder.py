@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poeem.config import LayerConfig
 from poeem.errors import (
     ConfigError,
     DtypeError,
@@ -15,7 +16,7 @@ from poeem.errors import (
     NonFiniteError,
     ShapeError,
 )
-from poeem.index import build_index, build_index_from_codes
+from poeem.index import build_index, build_index_from_codes, reference
 from poeem.types import QuantizerParts
 from tests.index.helpers import Shape, random_index, random_parts, random_queries
 
@@ -62,6 +63,62 @@ def test_a_layer_is_used_through_its_protocol(lists):
     if lists:
         wanted = wanted + layer.centroids[numbers]
     np.testing.assert_array_equal(index.reconstruct(range(100, 125)), wanted)
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+@pytest.mark.parametrize("num_lists", [0, 6])
+@pytest.mark.parametrize("rotation", [False, True])
+def test_parts_alone_encode_to_the_nearest_codes(family, num_lists, rotation):
+    shape = Shape("l2", 300, 3, 20, 4, num_lists, rotation, family=family)
+    given = random_parts(shape, np.random.default_rng(0))
+    parts = QuantizerParts(
+        given.get("rotation"), given.get("centroids"), given["codebooks"], family
+    )
+    vectors = random_queries(300, shape.dim)
+    index = build_index(parts, None, vectors, metric="l2", batch_size=70)
+    rests = vectors if parts.rotation is None else vectors @ parts.rotation.T
+    codes = index.codes[np.argsort(index.ids)]
+    if parts.centroids is not None:
+        distances = ((rests[:, None] - parts.centroids) ** 2).sum(-1)
+        lists = distances.argmin(-1)
+        np.testing.assert_array_equal(index.lists[np.argsort(index.ids)], lists)
+        rests = rests - parts.centroids[lists]
+    if family == "residual":
+        wanted = reference.encode_residual(rests, parts.codebooks, LayerConfig().beam)
+    else:
+        slices = rests.reshape(300, 3, 1, 4)
+        wanted = ((slices - parts.codebooks) ** 2).sum(-1).argmin(-1)
+    assert (codes != wanted).any(axis=1).mean() <= 0.01  # near-ties
+    # Whoever has no file of a layer gets the same index from the codes.
+    again = build_index_from_codes(
+        **{**given, "codes": codes, "lists": lists if num_lists else None}
+    )
+    queries = random_queries(5, shape.dim, seed=2)
+    np.testing.assert_array_equal(again.search(queries).ids, index.search(queries).ids)
+
+
+def test_a_residual_layer_is_used_through_its_protocol():
+    class Greedy:
+        codebooks = random_queries(3, 20, 4)
+
+        def export_parts(self):
+            return QuantizerParts(None, None, self.codebooks, "residual")
+
+        def encode_numpy(self, vectors):
+            return reference.encode_residual(vectors, self.codebooks, 1).astype(np.uint8), None
+
+    vectors = random_queries(25, 4)
+    index = build_index(Greedy(), range(25), vectors, metric="cosine")
+    codes = reference.encode_residual(vectors, Greedy.codebooks, 1)
+    wanted = sum(words[codes[:, m]] for m, words in enumerate(Greedy.codebooks))
+    np.testing.assert_allclose(index.reconstruct(range(25)), wanted, rtol=1e-6)
+    assert index.info()["family"] == "residual"
+    assert (index.dim, index.codebooks.shape) == (4, (3, 20, 4))
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ConfigError, match="family: got 'sums', wanted one of product, residual"):
+        build_index_from_codes(**arguments(family="sums"))
 
 
 def test_torch_tensors_are_taken_and_not_kept():

@@ -15,7 +15,7 @@ from poeem.index.calibration import probe_steps
 from tests.index.helpers import Shape, random_index, random_parts, random_queries
 from tests.index.test_builder import NearestCodeword
 from tests.index.test_format import craft, metadata
-from tests.index.test_search import METRICS, assert_same
+from tests.index.test_search import FAMILIES, METRICS, assert_same
 
 SHAPE = Shape("ip", 300, 3, 20, 2, 12)
 SAMPLES = random_queries(20, SHAPE.dim)
@@ -34,10 +34,15 @@ def test_steps_are_powers_of_two_and_all_lists():
     num_heads=st.integers(1, 3),
     k=st.integers(1, 200),
     few_codes=st.booleans(),
+    family=st.sampled_from(FAMILIES),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_recalls_are_those_of_the_reference(metric, num_lists, num_heads, k, few_codes, seed):
-    shape = Shape(metric, 120, 3, 20, 2, num_lists, ids="uint32", few_codes=few_codes)
+def test_recalls_are_those_of_the_reference(
+    metric, num_lists, num_heads, k, few_codes, family, seed
+):
+    shape = Shape(
+        metric, 120, 3, 20, 2, num_lists, ids="uint32", few_codes=few_codes, family=family
+    )
     queries = random_queries(4, num_heads, shape.dim, seed=seed)
     index = random_index(shape, seed).calibrated(queries, k)
     calibration = index.calibration

@@ -51,8 +51,9 @@ def test_filters_equal_the_reference(
 
 
 def test_filters_over_a_large_catalogue(kernel):  # noqa: F811
-    for num_lists in (0, 30):
-        index = random_index(Shape("ip", 150_000, 16, 256, 1, num_lists))
+    for num_lists, family in ((0, "product"), (30, "product"), (0, "residual")):
+        sub_dim = 16 if family == "residual" else 1
+        index = random_index(Shape("ip", 150_000, 16, 256, sub_dim, num_lists, family=family))
         for share in (0.5, 0.05, 0.001):
             flags = np.random.default_rng(1).random(150_000) < share
             assert_filter_is_reference(index, random_queries(2, 1, 16), 10, 2, 3, flags)

@@ -48,11 +48,17 @@ def run(code: str, *arguments: object) -> str:
 def test_search_works_where_torch_does_not(tmp_path):
     random_index(Shape(num_lists=3)).save(tmp_path / "x")
     run(WITHOUT_TORCH, tmp_path / "x")
+    random_index(Shape("l2", family="residual")).save(tmp_path / "x")
+    run(WITHOUT_TORCH, tmp_path / "x")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("num_lists", [0, 32])
-def test_peak_memory_is_the_index_and_a_tenth(num_lists, tmp_path):
-    random_index(Shape("ip", 1000, 8, 256, 8, num_lists, ids="uint32")).save(tmp_path / "small")
-    random_index(Shape("ip", 2_000_000, 8, 256, 8, num_lists, ids="uint32")).save(tmp_path / "x")
+@pytest.mark.parametrize(
+    ("num_lists", "family"), [(0, "product"), (32, "product"), (32, "residual")]
+)
+def test_peak_memory_is_the_index_and_a_tenth(num_lists, family, tmp_path):
+    sub_dim = 64 if family == "residual" else 8
+    for name, num_items in (("small", 1000), ("x", 2_000_000)):
+        shape = Shape("ip", num_items, 8, 256, sub_dim, num_lists, ids="uint32", family=family)
+        random_index(shape).save(tmp_path / name)
     assert float(run(PEAK, tmp_path / "small", tmp_path / "x")) < 1.1

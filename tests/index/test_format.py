@@ -39,6 +39,9 @@ SHAPES = [
     Shape("l2", 40, 3, 300, 2, 4, ids="int64"),
     Shape("ip", 40, 2, 256, 4),
     Shape("l2", 7, 5, 5, 1, rotation=True),
+    Shape("ip", 40, 3, 10, 4, 2, True, "uint32", titles=True, family="residual"),
+    Shape("l2", 40, 3, 300, 4, family="residual"),
+    Shape("cosine", 40, 5, 16, 7, rotation=True, family="residual"),
 ]
 
 
@@ -63,6 +66,7 @@ def test_what_is_saved_is_opened(shape, verify, tmp_path):
     index, path = saved(shape, tmp_path)
     opened = Index.open(path, verify=verify)
     assert opened.path == path
+    assert opened.family == shape.family
     contents_are_equal(index, opened)
     queries = random_queries(3, shape.dim)
     a, b = index.search(queries), opened.search(queries)
@@ -99,6 +103,8 @@ def test_safetensors_reads_the_file(shape, tmp_path):
         said = file.metadata()
     assert said["format"] == "poeem-index"
     assert said["metric"] == shape.metric
+    assert said["family"] == shape.family
+    assert said["format_version"] == ("2" if shape.family == "residual" else "1")
     for name, array in tensors.items():
         assert said[f"crc32.{name}"] == f"{zlib.crc32(array.tobytes()):08x}"
 
@@ -184,7 +190,38 @@ def refused(change: Change, match: str, error: type[IndexFileError], folder: Pat
 
 
 def test_a_newer_version_says_so(tmp_path):
-    refused(metadata(format_version="2"), "format version 2", IndexVersionError, tmp_path)
+    refused(metadata(format_version="3"), "format version 3", IndexVersionError, tmp_path)
+
+
+def test_product_codes_may_not_say_their_family_in_version_1_and_must_in_version_2(tmp_path):
+    index, path = saved(FULL, tmp_path)
+    craft(path, lambda t, _: t["__metadata__"].pop("family"))
+    contents_are_equal(index, Index.open(path))
+    craft(path, metadata(format_version="2"))
+    with pytest.raises(CorruptIndexError, match="family is missing"):
+        Index.open(path)
+    craft(path, metadata(format_version="2", family="product"))
+    assert Index.open(path).family == "product"
+
+
+def test_residual_codes_of_another_shape_are_refused(tmp_path):
+    shape = Shape("l2", 40, 3, 10, 4, family="residual")
+    changes: list[tuple[Change, str]] = [
+        (metadata(family="product"), "dim 4 in 3 subspaces"),
+        (metadata(family="product", num_subspaces="2"), "codebooks: got|missing or unknown"),
+        (metadata(format_version="1"), "residual is not in version 1"),
+        (metadata(dim="5"), "codebooks: got"),
+        (metadata(num_subspaces="2"), "codebooks: got|codes: got"),
+        (lambda t, _: t.pop("norms"), "hole|missing or unknown: norms|wanted"),
+        (tensor("norms", 3, -1), "norms: some are negative"),
+        (tensor("codebooks", (2, 9, 3), np.inf), "codebooks: NaN"),
+        (tensor("codes", (0, 1, 7), 0xAA), "codes: some are not below 10"),
+    ]
+    for change, match in changes:
+        _, path = saved(shape, tmp_path)
+        craft(path, change)
+        with pytest.raises(CorruptIndexError, match=match):
+            Index.open(path)
 
 
 def test_another_format_in_the_same_wrapping(tmp_path):
@@ -211,6 +248,9 @@ def test_another_format_in_the_same_wrapping(tmp_path):
         (metadata(num_lists="0"), "missing or unknown"),
         (metadata(num_lists="1" + "0" * 17), "centroids: got"),
         (metadata(metric="dot"), "metric"),
+        (metadata(family="additive"), "family: 'additive' is unknown"),
+        (metadata(family="residual"), "residual is not in version 1"),
+        (metadata(family="residual", format_version="2"), "codebooks: got"),
         (metadata(metric="ip"), "normalisation"),
         (metadata(metric="ip", normalisation="none"), "missing or unknown: norms"),
         (metadata(lineage="[]"), "not a JSON object"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poeem.errors import ConfigError
 from poeem.index import active_kernel, available_kernels, build_index_from_codes
 from tests.index.helpers import Shape, random_index, random_queries
-from tests.index.test_search import METRICS, assert_engine_is_reference, assert_same
+from tests.index.test_search import FAMILIES, METRICS, assert_engine_is_reference, assert_same
 
 KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supported"]]
 
@@ -29,6 +29,7 @@ shapes = st.builds(
     rotation=st.just(False),
     ids=st.sampled_from(["positions", "uint32", "int64"]),
     few_codes=st.booleans(),
+    family=st.sampled_from(FAMILIES),
 )
 
 
@@ -153,8 +154,10 @@ def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_su
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("num_codewords", [16, 256])
-def test_batches_parts_and_heads(kernel, metric, num_codewords):
-    shape = Shape(metric, 150_000, 16, num_codewords, 1, ids="uint32")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batches_parts_and_heads(kernel, metric, num_codewords, family):
+    sub_dim = 16 if family == "residual" else 1
+    shape = Shape(metric, 150_000, 16, num_codewords, sub_dim, ids="uint32", family=family)
     index = random_index(shape)
     queries = random_queries(70, 16)
     alone = [index.search(query, 10) for query in queries]

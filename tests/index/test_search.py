@@ -17,6 +17,7 @@ from poeem.types import SearchResult
 from tests.index.helpers import Shape, random_index, random_queries
 
 METRICS = ("ip", "l2", "cosine")
+FAMILIES = ("product", "residual")
 
 shapes = st.builds(
     Shape,
@@ -29,6 +30,7 @@ shapes = st.builds(
     rotation=st.booleans(),
     ids=st.sampled_from(["positions", "uint32", "int64"]),
     few_codes=st.booleans(),
+    family=st.sampled_from(FAMILIES),
 )
 
 
@@ -66,14 +68,17 @@ def test_engine_equals_reference(shape, seed, num_queries, num_heads, k, num_pro
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("num_lists", [0, 5])
 @pytest.mark.parametrize("num_codewords", [16, 256, 300])
-def test_engine_equals_reference_over_many_blocks(metric, num_lists, num_codewords):
-    shape = Shape(metric, 3000, 9, num_codewords, 4, num_lists, rotation=True, ids="uint32")
-    assert_engine_is_reference(random_index(shape), random_queries(3, 2, 36), 100, 3, 2)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_engine_equals_reference_over_many_blocks(metric, num_lists, num_codewords, family):
+    shape = Shape(metric, 3000, 9, num_codewords, 4, num_lists, True, ids="uint32", family=family)
+    assert_engine_is_reference(random_index(shape), random_queries(3, 2, shape.dim), 100, 3, 2)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_engine_equals_reference_where_float32_overflows(metric):
-    shape = Shape(metric, 100, 4, 20, 3, 6)
+@pytest.mark.parametrize("num_lists", [0, 6])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_engine_equals_reference_where_float32_overflows(metric, num_lists, family):
+    shape = Shape(metric, 100, 4, 20, 3, num_lists, family=family)
     index = random_index(shape)
     huge = random_queries(4, 2, shape.dim).clip(-1.5, 1.5) * np.float32(2e38)
     assert_engine_is_reference(index, huge, 120, 3)
@@ -91,10 +96,11 @@ def brute_force(index: Index, query: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("metric", "num_lists", "rotation"), [*itertools.product(METRICS, [0, 6], [False, True])]
+    ("metric", "num_lists", "rotation", "family"),
+    [*itertools.product(METRICS, [0, 6], [False, True], FAMILIES)],
 )
-def test_scores_are_those_of_reconstructed_items(metric, num_lists, rotation):
-    shape = Shape(metric, 200, 5, 30, 4, num_lists, rotation, ids="int64")
+def test_scores_are_those_of_reconstructed_items(metric, num_lists, rotation, family):
+    shape = Shape(metric, 200, 5, 30, 4, num_lists, rotation, ids="int64", family=family)
     index = random_index(shape)
     queries = random_queries(5, shape.dim)
     got = index.search(queries, 200)
@@ -189,11 +195,13 @@ def test_concurrent_searches_agree():
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 @pytest.mark.parametrize("num_lists", [0, 4])
 @pytest.mark.parametrize("num_codewords", [7, 100, 400])
-def test_native_norms_equal_the_reference(metric, num_lists, num_codewords):
-    contents = random_index(Shape(metric, 300, 5, num_codewords, 3, num_lists))._contents
+@pytest.mark.parametrize("family", FAMILIES)
+def test_native_norms_equal_the_reference(metric, num_lists, num_codewords, family):
+    shape = Shape(metric, 300, 5, num_codewords, 3, num_lists, family=family)
+    contents = random_index(shape)._contents
     norms = _native.item_norms(native_arrays(contents), squared=metric == "l2")
     np.testing.assert_array_equal(norms, reference.item_norms(contents))
-    if metric == "cosine" or num_lists:
+    if metric == "cosine" or num_lists or family == "residual":
         np.testing.assert_array_equal(norms, contents.norms)
     else:
         assert contents.norms is None

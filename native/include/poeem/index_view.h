@@ -29,7 +29,8 @@ struct IndexView {
   std::int64_t dim = 0;
   std::int64_t num_subspaces = 0;
   std::int64_t num_codewords = 0;
-  std::int64_t sub_dim = 0;
+  std::int64_t sub_dim = 0;                    // width of a codeword
+  bool full_width = false;                     // residual codes: codewords are added up, sub_dim = dim
   std::int64_t num_lists = 0;                  // 0 = no lists
 
   const float* rotation = nullptr;             // [dim, dim], null = identity
@@ -40,7 +41,7 @@ struct IndexView {
   const void* codes = nullptr;                 // [num_blocks(), columns(), kBlockItems]
   const std::uint32_t* ids32 = nullptr;        // [num_items]; at most one of ids32 and ids64,
   const std::int64_t* ids64 = nullptr;         // neither = ids are positions
-  const float* norms = nullptr;                // [num_items], l2 with lists: |T(x)|^2, cosine: |T(x)|
+  const float* norms = nullptr;                // [num_items] if uses_norms(), l2: |T(x)|^2, cosine: |T(x)|
 
   // The same numbers once more with the other axis last, so that a register holds neighbours; null where nobody made them.
   const float* rotation_t = nullptr;           // [dim, dim]
@@ -75,10 +76,9 @@ struct IndexView {
     return ids64 != nullptr ? ids64[position] : position;
   }
 
-  // Only these two metrics look at an item's norm; l2 without lists folds it into the table.
-  bool uses_norms() const {
-    return metric == Metric::kCosine || (metric == Metric::kL2 && num_lists > 0);
-  }
+  // l2 of product codes without lists has distances in its table, and needs no norm.
+  bool has_distance_table() const { return metric == Metric::kL2 && num_lists == 0 && !full_width; }
+  bool uses_norms() const { return metric != Metric::kInnerProduct && !has_distance_table(); }
 };
 
 }  // namespace poeem

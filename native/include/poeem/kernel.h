@@ -7,10 +7,11 @@
 
 namespace poeem {
 
-struct Arithmetic;   // src/arithmetic/arithmetic.h
-struct BoundTask;    // src/kernels/bounds.h
-struct NearestTile;  // src/nearest/tile.h
-struct ResidualTile; // src/residual/tile.h
+struct Arithmetic;    // src/arithmetic/arithmetic.h
+struct BoundTask;     // src/kernels/bounds.h
+struct NearestTile;   // src/nearest/tile.h
+struct ProductTask;   // src/tables.h
+struct ResidualTile;  // src/residual/tile.h
 
 // masks[u - begin], bit i: whether item i of unit u may reach the threshold.
 using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
@@ -34,6 +35,7 @@ struct Kernel {
   const ResidualTile* residual;
   const Arithmetic* arithmetic;
   LargestFunction largest;
+  void (*products)(const ProductTask& task);  // the same bits from every kernel
 };
 
 // All kernels that were compiled in, the most wanted first; the last one runs everywhere.

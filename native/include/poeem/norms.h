@@ -6,7 +6,8 @@
 namespace poeem {
 
 // out[i - begin] = |T(x_i)|^2 (squared) or |T(x_i)| of items [begin, end). The sum of squares runs over j = 0..dim-1 in
-// float64, each coordinate being centroid + codeword in float64. Throws Error where a code is not below num_codewords.
+// float64, each coordinate being centroid + codeword in float64, for residual codes ((centroid + codeword 0) + codeword 1) +
+// ... Throws Error where a code is not below num_codewords.
 void item_norms(const IndexView& index, bool squared, std::int64_t begin, std::int64_t end, float* out);
 
 // Of all items.

@@ -13,10 +13,7 @@ struct Extent {
 };
 
 struct Arithmetic {
-  // out[r] = sequential sum over j, from 0, of vector[j] * matrix[j, r]. matrix: [width, num_rows], out: [num_rows].
-  void (*products)(const float* matrix, std::int64_t num_rows, std::int64_t width, const float* vector,
-                   float* out);
-  // The same of -(vector[j] - matrix[j, r])^2.
+  // out[r] = sequential sum over j, from 0, of -(vector[j] - matrix[j, r])^2. matrix: [width, num_rows], out: [num_rows].
   void (*minus_squares)(const float* matrix, std::int64_t num_rows, std::int64_t width, const float* vector,
                         float* out);
   // values: [count], count >= 1.

@@ -2,7 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticAvx2 = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls,
+const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls,
     count_at_least, count_bits};
 
 }  // namespace poeem

@@ -2,7 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticAvx512 = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls,
+const Arithmetic kArithmeticAvx512 = {reduce<MinusSquare>, extent, shortfalls,
     count_at_least, count_bits};
 
 }  // namespace poeem

@@ -7,10 +7,6 @@
 namespace poeem {
 namespace {
 
-struct Product {
-  static float step(float sum, float a, float b) { return sum + a * b; }
-};
-
 struct MinusSquare {
   static float step(float sum, float a, float b) { return sum - (a - b) * (a - b); }
 };

@@ -2,7 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticScalar = {reduce<Product>, reduce<MinusSquare>, extent, shortfalls,
+const Arithmetic kArithmeticScalar = {reduce<MinusSquare>, extent, shortfalls,
     count_at_least, count_bits};
 
 }  // namespace poeem

@@ -5,6 +5,7 @@
 #include "../givens/largest.h"
 #include "../nearest/tile.h"
 #include "../residual/tile.h"
+#include "../tables.h"
 #include "bounds.h"
 #include "poeem/kernel.h"
 
@@ -13,6 +14,7 @@ namespace poeem {
 extern const NearestTile kNearestScalar;
 extern const ResidualTile kResidualScalar;
 extern const LargestFunction kLargestScalar;
+void ordered_products_scalar(const ProductTask& task);
 
 #if defined(__x86_64__)
 extern const NearestTile kNearestAvx2;
@@ -21,6 +23,8 @@ extern const LargestFunction kLargestAvx2;
 extern const NearestTile kNearestAvx512;
 extern const ResidualTile kResidualAvx512;
 extern const LargestFunction kLargestAvx512;
+void ordered_products_avx2(const ProductTask& task);
+void ordered_products_avx512(const ProductTask& task);
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
@@ -33,6 +37,7 @@ void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::ui
 extern const NearestTile kNearestNeon;
 extern const ResidualTile kResidualNeon;
 extern const LargestFunction kLargestNeon;
+void ordered_products_neon(const ProductTask& task);
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);

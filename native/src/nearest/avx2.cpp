@@ -27,6 +27,7 @@ struct Avx2 {
   }
   static void put(float* p, Float a) { _mm256_storeu_ps(p, a); }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static Float greatest(Float a, Float b) { return _mm256_max_ps(a, b); }
   static unsigned reaches(Float a, Float b) {
@@ -42,5 +43,6 @@ const ResidualTile kResidualAvx2 = {6, 16, residual_products<Avx2, 6, 2>,
                                     residual_extend<Avx2, 2>, residual_collect<Avx2, 2>};
 
 const LargestFunction kLargestAvx2 = largest<Avx2>;
+void ordered_products_avx2(const ProductTask& task) { ordered_products<Avx2, 4, 2, 8>(task); }
 
 }  // namespace poeem

@@ -25,6 +25,7 @@ struct Avx512 {
   static void store(std::int32_t* p, Int index) { _mm512_storeu_si512(p, index); }
   static void put(float* p, Float a) { _mm512_storeu_ps(p, a); }
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
   static Float greatest(Float a, Float b) { return _mm512_max_ps(a, b); }
   static unsigned reaches(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
@@ -38,5 +39,6 @@ const ResidualTile kResidualAvx512 = {6, 64, residual_products<Avx512, 6, 4>,
                                     residual_extend<Avx512, 4>, residual_collect<Avx512, 4>};
 
 const LargestFunction kLargestAvx512 = largest<Avx512>;
+void ordered_products_avx512(const ProductTask& task) { ordered_products<Avx512, 6, 4, 8>(task); }
 
 }  // namespace poeem

@@ -25,6 +25,7 @@ struct Neon {
   static void store(std::int32_t* p, Int index) { vst1q_s32(p, index); }
   static void put(float* p, Float a) { vst1q_f32(p, a); }
   static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
   static Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
   static Float greatest(Float a, Float b) { return vmaxq_f32(a, b); }
   static unsigned reaches(Float a, Float b) {
@@ -41,5 +42,6 @@ const ResidualTile kResidualNeon = {6, 16, residual_products<Neon, 6, 4>,
                                     residual_extend<Neon, 4>, residual_collect<Neon, 4>};
 
 const LargestFunction kLargestNeon = largest<Neon>;
+void ordered_products_neon(const ProductTask& task) { ordered_products<Neon, 6, 4, 8>(task); }
 
 }  // namespace poeem

@@ -35,6 +35,10 @@ struct Scalar {
     for (int i = 0; i < kLanes; ++i) a.lane[i] += b.lane[i];
     return a;
   }
+  static Float multiply(Float a, Float b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] *= b.lane[i];
+    return a;
+  }
   static Float subtract(Float a, Float b) {
     for (int i = 0; i < kLanes; ++i) a.lane[i] -= b.lane[i];
     return a;
@@ -58,5 +62,6 @@ const ResidualTile kResidualScalar = {4, 8, residual_products<Scalar, 4, 2>,
                                     residual_extend<Scalar, 2>, residual_collect<Scalar, 2>};
 
 const LargestFunction kLargestScalar = largest<Scalar>;
+void ordered_products_scalar(const ProductTask& task) { ordered_products<Scalar, 2, 2, 4>(task); }
 
 }  // namespace poeem

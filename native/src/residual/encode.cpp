@@ -1,7 +1,10 @@
+// A beam search over residual codes. Two things keep it cheap: the products of a vector with all codewords are had once for
+// all of its partial codes, and a threshold lets only a few candidates of each codebook through.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <functional>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "../parallel.h"
@@ -24,6 +27,11 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
 using Index = std::size_t;
+
+// So many rows, up to a whole number of a tile's.
+std::int64_t whole_rows(std::int64_t num_rows, const ResidualTile& tile) {
+  return (num_rows + tile.num_rows - 1) / tile.num_rows * tile.num_rows;
+}
 
 // All codebooks as the tiles want them, and inner products between codewords of near codebooks.
 class Codebooks {
@@ -87,13 +95,14 @@ class Codebooks {
 
   void multiply() {
     const std::int64_t all = request_.num_codebooks, num_tasks = all * reach_;
-    const std::int64_t rows = (request_.num_codewords + tile_.num_rows - 1) / tile_.num_rows * tile_.num_rows;
+    const std::int64_t rows = whole_rows(request_.num_codewords, tile_);
     run_tasks(num_tasks, request_.num_threads, [&](TaskCounter& tasks) {
       std::vector<float> earlier(static_cast<Index>(rows * request_.dim));
       for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next()) {
         const std::int64_t m = task / reach_, from = m - task % reach_ - 1;
         if (from < 0) continue;
-        std::copy(word(from, 0), word(from, 0) + request_.num_codewords * request_.dim, earlier.begin());
+        const float* words_from = word(from, 0);
+        std::copy(words_from, words_from + request_.num_codewords * request_.dim, earlier.begin());
         std::vector<float>& gram = grams_[static_cast<Index>(task)];
         gram.resize(static_cast<Index>(rows * width_));
         PackedWords words = packed(m);
@@ -125,6 +134,37 @@ struct Found {
   std::int32_t place;  // partial code * width + codeword
 };
 
+struct Extent {
+  float low, high;
+};
+
+// Of the numbers that are some: NaN and the -inf of places without codewords are none. In lanes of their own, so that a
+// compiler can keep them in a register. The length of values is a multiple of 8.
+Extent extent_of(const std::vector<float>& values) {
+  constexpr Index kLanes = 8;
+  float lows[kLanes], highs[kLanes];
+  for (Index i = 0; i < kLanes; ++i) lows[i] = kInfinity, highs[i] = kLowest;
+  for (Index from = 0; from < values.size(); from += kLanes) {
+    for (Index i = 0; i < kLanes; ++i) {
+      const float value = values[from + i];
+      const float real = value >= kLowest ? value : kInfinity;
+      lows[i] = real < lows[i] ? real : lows[i];
+      highs[i] = value > highs[i] ? value : highs[i];
+    }
+  }
+  return {*std::min_element(lows, lows + kLanes), *std::max_element(highs, highs + kLanes)};
+}
+
+float highest_of(const std::vector<float>& values) {
+  constexpr Index kLanes = 8;
+  float highs[kLanes];
+  for (Index i = 0; i < kLanes; ++i) highs[i] = kLowest;
+  for (Index from = 0; from < values.size(); from += kLanes)
+    for (Index i = 0; i < kLanes; ++i)
+      highs[i] = values[from + i] > highs[i] ? values[from + i] : highs[i];
+  return *std::max_element(highs, highs + kLanes);
+}
+
 // Encodes vectors; each thread has its own.
 class Encoder {
  public:
@@ -132,7 +172,7 @@ class Encoder {
           std::int64_t num_vectors)
       : request_(request), tile_(tile), books_(books), beam_(request.beam),
         partials_(static_cast<Index>(num_vectors)),
-        max_rows_((std::max(kRowsTogether, beam_) + tile.num_rows - 1) / tile.num_rows * tile.num_rows),
+        max_rows_(whole_rows(std::max(kRowsTogether, beam_), tile)),
         rows_(static_cast<Index>(max_rows_ * request.dim)),
         products_(static_cast<Index>(max_rows_ * books.width())),
         values_(static_cast<Index>(beam_ * books.width())), places_(values_.size()),
@@ -165,6 +205,10 @@ class Encoder {
   }
 
  private:
+  const std::uint16_t* codes_of(const Partials& partials, std::int64_t b) const {
+    return partials.codes.data() + b * request_.num_codebooks;
+  }
+
   // One row serves all partial codes of a vector as long as what they do not share is near enough for Gram rows.
   bool shares_a_row(const Partials& partials, std::int64_t m) const {
     return partials.count == 1 || m - partials.num_common <= books_.reach();
@@ -180,10 +224,10 @@ class Encoder {
       for (std::int64_t b = 0; b < wanted; ++b) {
         float* row = rows_.data() + num_rows++ * request_.dim;
         std::copy(partials.rest.begin(), partials.rest.end(), row);
-        if (wanted > 1) subtract(partials.codes.data() + b * request_.num_codebooks, partials.num_common, m, row);
+        if (wanted > 1) subtract(codes_of(partials, b), partials.num_common, m, row);
       }
     }
-    const std::int64_t whole = (num_rows + tile_.num_rows - 1) / tile_.num_rows * tile_.num_rows;
+    const std::int64_t whole = whole_rows(num_rows, tile_);
     std::fill(rows_.data() + num_rows * request_.dim, rows_.data() + whole * request_.dim, 0.0F);
     tile_.products(rows_.data(), whole, books_.packed(m), products_.data());
     const float* products = products_.data();
@@ -197,9 +241,10 @@ class Encoder {
     return last;
   }
 
-  void subtract(const std::uint16_t* codes, std::int64_t begin, std::int64_t end, float* row) const {
+  void subtract(const std::uint16_t* codes, std::int64_t begin, std::int64_t end,
+                float* __restrict row) const {
     for (std::int64_t m = begin; m < end; ++m) {
-      const float* word = books_.word(m, codes[m]);
+      const float* __restrict word = books_.word(m, codes[m]);
       for (std::int64_t j = 0; j < request_.dim; ++j) row[j] -= word[j];
     }
   }
@@ -211,10 +256,10 @@ class Encoder {
       minus_.clear();
       if (shared)
         for (std::int64_t from = partials.num_common; from < m; ++from)
-          minus_.push_back(books_.gram(m, from, partials.codes[static_cast<Index>(b * request_.num_codebooks + from)]));
+          minus_.push_back(books_.gram(m, from, codes_of(partials, b)[from]));
       tile_.extend(shared ? products : products + b * width, minus_.data(),
                    static_cast<std::int64_t>(minus_.size()), partials.scores[static_cast<Index>(b)],
-                   books_.num_blocks(), values_.data() + b * width, maxima_.data());
+                   books_.num_blocks(), b, values_.data() + b * width, maxima_.data());
     }
     choose(partials.count * width, partials.count * request_.num_codewords);
     take(m, partials);
@@ -224,13 +269,8 @@ class Encoder {
   float threshold(std::int64_t count, std::int64_t num_candidates) {
     if (num_candidates <= beam_) return kLowest;
     // Each maximum is a candidate of its own, so the `beam`-th highest of them will do; bisection comes near it.
-    float low = kInfinity, high = kLowest;
-    for (const float value : maxima_) {
-      high = value > high ? value : high;
-      const float real = value >= kLowest ? value : kInfinity;  // neither NaN nor a place without codewords
-      low = real < low ? real : low;
-    }
-    if (beam_ == 1) return high;
+    if (beam_ == 1) return highest_of(maxima_);
+    auto [low, high] = extent_of(maxima_);
     if (num_reaching(low) < beam_) return exact_threshold(count);
     for (int step = 0; step < 7; ++step) {
       const float middle = 0.5F * low + 0.5F * high;
@@ -274,7 +314,7 @@ class Encoder {
   void take(std::int64_t m, Partials& partials) {
     const std::int64_t all = request_.num_codebooks, width = books_.width();
     for (Index b = 0; b < static_cast<Index>(num_best_); ++b) {
-      const std::uint16_t* from = partials.codes.data() + best_[b].place / width * all;
+      const std::uint16_t* from = codes_of(partials, best_[b].place / width);
       std::uint16_t* to = new_codes_.data() + static_cast<std::int64_t>(b) * all;
       std::copy(from, from + m, to);
       to[m] = static_cast<std::uint16_t>(best_[b].place % width);
@@ -284,12 +324,12 @@ class Encoder {
     partials.codes.swap(new_codes_);
     const auto agree = [&](std::int64_t at) {
       for (std::int64_t b = 1; b < partials.count; ++b)
-        if (partials.codes[static_cast<Index>(b * all + at)] != partials.codes[static_cast<Index>(at)]) return false;
+        if (codes_of(partials, b)[at] != codes_of(partials, 0)[at]) return false;
       return true;
     };
     std::int64_t common = partials.num_common;
     while (common <= m && agree(common)) ++common;
-    subtract(partials.codes.data(), partials.num_common, common, partials.rest.data());
+    subtract(codes_of(partials, 0), partials.num_common, common, partials.rest.data());
     partials.num_common = common;
   }
 
@@ -317,15 +357,16 @@ void encode_residual(const ResidualRequest& request, std::int64_t* codes) {
   if (request.num_threads < 1) throw Error(ErrorCode::kConfig, "num_threads: wanted at least 1");
   if (request.beam < 1 || request.beam > kMaxBeam)
     throw Error(ErrorCode::kConfig, "beam: wanted 1 to " + std::to_string(kMaxBeam));
-  if (request.num_codewords < 1 || request.num_codewords > 65536 || request.num_codebooks < 1 || request.dim < 1)
+  if (request.num_codewords < 1 || request.num_codewords > 65536 || request.num_codebooks < 1 ||
+      request.dim < 1)
     throw Error(ErrorCode::kShape, "codebooks: wanted at least one, of 1 to 65,536 codewords");
   const ResidualTile& tile = *choose_kernel(request.kernel).residual;
   if (request.num_vectors == 0) return;
   const double products = static_cast<double>(request.num_vectors * request.num_codebooks) *
                           static_cast<double>(request.num_codewords * request.dim);
   ResidualRequest paid = request;
-  paid.num_threads = std::min(request.num_threads,
-                              static_cast<std::int64_t>(std::min(products / kThreadProducts, 1024.0)) + 1);
+  const auto paying = static_cast<std::int64_t>(std::min(products / kThreadProducts, 1024.0)) + 1;
+  paid.num_threads = std::min(request.num_threads, paying);
   const Codebooks books(paid, tile);
   const std::int64_t share = (request.num_vectors + paid.num_threads - 1) / paid.num_threads;
   const std::int64_t task_vectors = std::min(share, std::clamp(share / 4, kTaskVectors, kMostVectors));
@@ -333,7 +374,8 @@ void encode_residual(const ResidualRequest& request, std::int64_t* codes) {
   run_tasks(num_tasks, paid.num_threads, [&](TaskCounter& tasks) {
     Encoder encoder(paid, tile, books, task_vectors);
     for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next())
-      encoder.encode(task * task_vectors, std::min((task + 1) * task_vectors, request.num_vectors), codes);
+      encoder.encode(task * task_vectors,
+                     std::min((task + 1) * task_vectors, request.num_vectors), codes);
   });
 }
 

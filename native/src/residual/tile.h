@@ -19,9 +19,10 @@ struct ResidualTile {
   std::int64_t block;     // codewords looked at together
   // out[r, k] = <rows[r], word k> + offsets[k]. rows: [num_rows, dim], num_rows a multiple of the tile's.
   void (*products)(const float* rows, std::int64_t num_rows, const PackedWords& packed, float* out);
-  // out[k] = score + base[k] - sum over i of minus[i][k]; maxima[k % block] = max(maxima[k % block], out[k]).
+  // out[k] = score + base[k] - sum over i of minus[i][k]. maxima: [block], raised to what is in its group of out; equal
+  // codewords fall into different groups in different turns, as they are often good for several partial codes at once.
   void (*extend)(const float* base, const float* const* minus, std::int64_t num_minus, float score,
-                 std::int64_t num_blocks, float* out, float* maxima);
+                 std::int64_t num_blocks, std::int64_t turn, float* out, float* maxima);
   // Write the places of values >= threshold, rising, and return how many there are. count: a multiple of block.
   std::int64_t (*collect)(const float* values, std::int64_t count, float threshold,
                           std::int32_t* places);
@@ -61,10 +62,12 @@ void residual_products(const float* rows, std::int64_t num_rows, const PackedWor
 
 template <class V, int kRegisters>
 void residual_extend(const float* base, const float* const* minus, std::int64_t num_minus,
-                     float score, std::int64_t num_blocks, float* out, float* maxima) {
+                     float score, std::int64_t num_blocks, std::int64_t turn, float* out,
+                     float* maxima) {
   constexpr int kBlock = kRegisters * V::kLanes;
   typename V::Float highest[kRegisters];
-  for (int c = 0; c < kRegisters; ++c) highest[c] = V::load(maxima + c * V::kLanes);
+  for (int c = 0; c < kRegisters; ++c)
+    highest[c] = V::load(maxima + (c + turn) % kRegisters * V::kLanes);
   for (std::int64_t k = 0; k < num_blocks * kBlock; k += kBlock) {
     typename V::Float sums[kRegisters];
     for (int c = 0; c < kRegisters; ++c)
@@ -77,7 +80,8 @@ void residual_extend(const float* base, const float* const* minus, std::int64_t 
       V::put(out + k + c * V::kLanes, sums[c]);
     }
   }
-  for (int c = 0; c < kRegisters; ++c) V::put(maxima + c * V::kLanes, highest[c]);
+  for (int c = 0; c < kRegisters; ++c)
+    V::put(maxima + (c + turn) % kRegisters * V::kLanes, highest[c]);
 }
 
 template <class V, int kRegisters>

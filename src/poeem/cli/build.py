@@ -29,11 +29,15 @@ def _array(flag: str, text: str, metavar: str = "FILE.npy") -> Any:
 
 Codes = Annotated[Path | None, _array("codes", "integers, num_items x num_subspaces")]
 Codebooks = Annotated[
-    Path | None, _array("codebooks", "float32, num_subspaces x num_codewords x sub_dim")
+    Path | None, _array("codebooks", "float32, num_subspaces x num_codewords x width")
 ]
 Lists = Annotated[Path | None, _array("lists", "integers, one per item; with --centroids")]
 Centroids = Annotated[Path | None, _array("centroids", "float32, num_lists x dim, rotated")]
 Rotation = Annotated[Path | None, _array("rotation", "float32, dim x dim, orthonormal")]
+FamilyName = Annotated[
+    str,
+    _array("family", "what codewords are: product, or residual (of width dim, added up)", "NAME"),
+]
 Ids = Annotated[Path | None, _array("ids", "integers, one per item; else 0, 1, 2, ...")]
 Titles = Annotated[Path | None, _array("titles", "UTF-8, a line per item", "FILE.txt")]
 SampleQueries = Annotated[
@@ -62,6 +66,7 @@ def build(
     lists: Lists = None,
     centroids: Centroids = None,
     rotation: Rotation = None,
+    family: FamilyName = "product",
     ids: Ids = None,
     titles: Titles = None,
     sample_queries: SampleQueries = None,
@@ -89,6 +94,7 @@ def build(
             raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
         index = build_index_from_codes(
             **arrays,
+            family=family,
             titles=None if titles is None else _lines(titles),
             metric=given.config().build.metric,
             sample_queries=(

@@ -159,8 +159,8 @@ def _facts(info: dict[str, Any]) -> dict[str, str]:
         "metric": f"{info['metric']}, normalised: {info['normalisation']}",
         "items": f"{info['num_items']:,}{' with titles' if info['has_titles'] else ''}",
         "vectors": f"dim {info['dim']}{', rotated' if info['has_rotation'] else ''}",
-        "codes": f"{info['num_subspaces']} of {info['num_codewords']:,} codewords "
-        f"({info['code_bits']} bits each)",
+        "codes": f"{info['family']}, {info['num_subspaces']} of {info['num_codewords']:,} "
+        f"codewords ({info['code_bits']} bits each)",
         "size": f"{info['file_bytes']:,} bytes; per item {info['code_bytes_per_item']} of code, "
         f"{info['file_bytes'] / info['num_items']:.1f} in all",
         "code use": f"{use['used_codewords']:.1%} of codewords used, "

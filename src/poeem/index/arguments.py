@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,37 +10,13 @@ import numpy as np
 from poeem.checks import as_array, check_vectors
 from poeem.errors import DtypeError, IdError, InputError, ShapeError
 from poeem.index.codes import MAX_CODEWORDS
-from poeem.types import Array, FloatArray, IntArray, QuantizerParts
+from poeem.types import Array, Family, FloatArray, IntArray, QuantizerParts
 
 ORTHONORMAL_TOLERANCE = 1e-3
 PADDING_ID = -1
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Checked parts of a quantizer; shapes as in `QuantizerParts`."""
-
-    rotation: FloatArray | None
-    centroids: FloatArray | None
-    codebooks: FloatArray
-
-    @property
-    def num_codewords(self) -> int:
-        """Codewords of a subspace."""
-        return int(self.codebooks.shape[1])
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return int(self.codebooks.shape[0] * self.codebooks.shape[2])
-
-    @property
-    def num_lists(self) -> int:
-        """Inverted lists; 0 = none."""
-        return 0 if self.centroids is None else int(self.centroids.shape[0])
-
-
-def check_parts(parts: QuantizerParts | Parts) -> Parts:
+def check_parts(parts: QuantizerParts) -> QuantizerParts:
     """Return copies of rotation, centroids and codebooks, C-contiguous float32 that fit together.
 
     Copies, because a layer may share its parameters' memory and go on training.
@@ -49,13 +24,15 @@ def check_parts(parts: QuantizerParts | Parts) -> Parts:
     Raises:
         ShapeError, DtypeError, NonFiniteError: an array has the wrong shape, type or values.
         InputError: the rotation is not orthonormal.
+        ConfigError: the family is unknown.
     """
+    family = Family.of(parts.family)
     codebooks = check_vectors("codebooks", parts.codebooks, num_axes=(3,))
     if not 2 <= codebooks.shape[1] <= MAX_CODEWORDS:
         raise ShapeError(
             f"codebooks: got {codebooks.shape[1]} codewords, wanted 2 to {MAX_CODEWORDS}"
         )
-    dim = codebooks.shape[0] * codebooks.shape[2]
+    dim = codebooks.shape[2] * (1 if family is Family.RESIDUAL else codebooks.shape[0])
     centroids = parts.centroids
     if centroids is not None:
         centroids = check_vectors("centroids", centroids, dim)
@@ -70,10 +47,11 @@ def check_parts(parts: QuantizerParts | Parts) -> Parts:
                 f"rotation: R R^T is off the identity by {error:.3g}, wanted at most "
                 f"{ORTHONORMAL_TOLERANCE:g}"
             )
-    return Parts(
+    return QuantizerParts(
         None if rotation is None else rotation.copy(),
         None if centroids is None else centroids.copy(),
         codebooks.copy(),
+        family,
     )
 
 
@@ -85,7 +63,7 @@ def orthonormal_error(rotation: FloatArray) -> float:
     return float(np.abs(rotation @ rotation.T - np.eye(len(rotation), dtype=np.float32)).max())
 
 
-def check_codes(codes: Array, parts: Parts) -> int:
+def check_codes(codes: Array, parts: QuantizerParts) -> int:
     """Check codes [n, num_subspaces] and return n.
 
     Raises:
@@ -94,14 +72,14 @@ def check_codes(codes: Array, parts: Parts) -> int:
         InputError: a code below 0 or beyond the codebook.
     """
     _check_integers("codes", codes)
-    num_subspaces = len(parts.codebooks)
+    num_subspaces = parts.num_subspaces
     if codes.ndim != 2 or codes.shape[1] != num_subspaces or len(codes) == 0:
         raise ShapeError(f"codes: got shape {codes.shape}, wanted [n, {num_subspaces}] with n > 0")
     _check_below("codes", codes, parts.num_codewords, "num_codewords")
     return len(codes)
 
 
-def check_lists(lists: Any, num_items: int, parts: Parts) -> Array | None:
+def check_lists(lists: Any, num_items: int, parts: QuantizerParts) -> Array | None:
     """Return lists as integers [n], or None where there are no centroids.
 
     Raises:

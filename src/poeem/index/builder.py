@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -15,20 +16,33 @@ from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import BuildConfig
 from poeem.errors import DtypeError, IdError, InputError, NonFiniteError, ShapeError
-from poeem.index.arguments import Parts, check_codes, check_ids, check_lists, check_parts
+from poeem.index.arguments import check_codes, check_ids, check_lists, check_parts
 from poeem.index.codes import code_bits_for, pack
 from poeem.index.contents import IndexContents, Titles, metric_uses_norms
+from poeem.index.encode import encode
 from poeem.index.engine import native_arrays
 from poeem.index.format import tensors_of
 from poeem.index.index import Index
-from poeem.types import Array, FloatArray, IntArray, Metric, TrainedQuantizer
+from poeem.index.search_call import num_cores
+from poeem.types import (
+    Array,
+    Family,
+    FloatArray,
+    IntArray,
+    Metric,
+    QuantizerParts,
+    TrainedQuantizer,
+)
 
 MAX_LINEAGE_BYTES = 1 << 20
 UINT32_IDS = 1 << 32
 
+# float32 [n, dim] to codes [n, num_subspaces] and lists [n] or None.
+Encoder = Callable[[FloatArray], tuple[Array, Array | None]]
+
 
 def build_index(
-    layer: TrainedQuantizer,
+    layer: TrainedQuantizer | QuantizerParts,
     ids: Any,
     vectors: Any,
     *,
@@ -39,10 +53,11 @@ def build_index(
     batch_size: int = BuildConfig().batch_size,
     progress: Callable[[int, int], None] | None = None,
 ) -> Index:
-    """Encode vectors with a trained layer and index the codes.
+    """Encode vectors with a trained layer, or with its parts alone, and index the codes.
 
     Args:
-        layer: anything with `export_parts` and `encode_numpy`, an `IndexLayer` for one.
+        layer: anything with `export_parts` and `encode_numpy`, an `IndexLayer` for one; or
+            `QuantizerParts`, with which native code encodes, and torch is not needed.
         ids: integers [n] that fit int64, all different and none -1; None = 0..n-1.
         vectors: float32 or float16 [n, dim], an array or a torch tensor.
         metric: "ip", "l2" or "cosine".
@@ -60,13 +75,18 @@ def build_index(
     """
     metric = Metric.of(metric)
     batch_size = BuildConfig(batch_size=batch_size).batch_size
-    parts = check_parts(layer.export_parts())
+    if isinstance(layer, QuantizerParts):
+        parts = check_parts(layer)
+        encode_batch: Encoder = functools.partial(encode, parts, num_threads=num_cores())
+    else:
+        parts = check_parts(layer.export_parts())
+        encode_batch = layer.encode_numpy
     array = as_array("vectors", vectors)
     if array.ndim != 2 or len(array) == 0:
         raise ShapeError(f"vectors: got shape {array.shape}, wanted [n, {parts.dim}] with n > 0")
     if ids is not None:
         ids = check_ids(ids, len(array))  # before the long work
-    codes, lists = _encode(layer, array, parts.dim, batch_size, progress)
+    codes, lists = _encode(encode_batch, array, parts.dim, batch_size, progress)
     index = _assemble(parts, codes, lists, ids, metric, titles, lineage)
     return _calibrated(index, sample_queries)
 
@@ -75,6 +95,7 @@ def build_index_from_codes(
     *,
     codes: Any,
     codebooks: Any,
+    family: str = Family.PRODUCT,
     lists: Any = None,
     centroids: Any = None,
     rotation: Any = None,
@@ -88,7 +109,9 @@ def build_index_from_codes(
 
     Args:
         codes: integers [n, num_subspaces], each below num_codewords.
-        codebooks: float32 [num_subspaces, num_codewords, sub_dim]; with lists, of the residual.
+        codebooks: float32; with lists, of what the centroid leaves over. Product:
+            [num_subspaces, num_codewords, sub_dim]; residual: [num_subspaces, num_codewords, dim].
+        family: "product": codewords are parts of a vector; "residual": they are added up.
         lists: integers [n], each below num_lists; with `centroids` or not at all.
         centroids: float32 [num_lists, dim], in rotated space.
         rotation: float32 [dim, dim], orthonormal to 1e-3, x' = rotation @ x; None = identity.
@@ -98,7 +121,7 @@ def build_index_from_codes(
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError: as in `build_index`.
         InputError: a code or list out of its range, or a rotation that is not orthonormal.
     """
-    parts = check_parts(Parts(rotation, centroids, codebooks))
+    parts = check_parts(QuantizerParts(rotation, centroids, codebooks, family))
     array = as_array("codes", codes)
     index = _assemble(parts, array, lists, ids, Metric.of(metric), titles, lineage)
     return _calibrated(index, sample_queries)
@@ -109,7 +132,7 @@ def _calibrated(index: Index, sample_queries: Any) -> Index:
 
 
 def _encode(
-    layer: TrainedQuantizer,
+    encode_batch: Encoder,
     vectors: Array,
     dim: int,
     batch_size: int,
@@ -120,7 +143,7 @@ def _encode(
     all_lists: list[Array] = []
     for start in range(0, len(vectors), batch_size):
         batch = check_vectors("vectors", vectors[start : start + batch_size], dim, first_row=start)
-        codes, lists = layer.encode_numpy(batch)
+        codes, lists = encode_batch(batch)
         all_codes.append(codes)
         if lists is not None:
             all_lists.append(lists)
@@ -130,7 +153,7 @@ def _encode(
 
 
 def _assemble(
-    parts: Parts,
+    parts: QuantizerParts,
     codes: Array,
     lists: Any,
     ids: Any,
@@ -150,6 +173,7 @@ def _assemble(
     contents = IndexContents(
         metric=metric,
         num_items=num_items,
+        family=parts.family,
         codebooks=parts.codebooks,
         codes=pack(codes, code_bits_for(parts.num_codewords)),
         rotation=parts.rotation,
@@ -215,7 +239,7 @@ def _with_norms(contents: IndexContents) -> IndexContents:
     Raises:
         NonFiniteError: a norm overflows float32.
     """
-    if not metric_uses_norms(contents.metric, contents.centroids is not None):
+    if not metric_uses_norms(contents.metric, contents.num_lists > 0, contents.family):
         return contents
     norms: FloatArray = _native.item_norms(
         native_arrays(contents), squared=contents.metric is Metric.L2

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from poeem._native import BLOCK_ITEMS
-from poeem.types import Array, FloatArray, IntArray
+from poeem.types import Array, Family, FloatArray, IntArray
 
 MAX_CODEWORDS = 65_536
 CHUNK = 1 << 20  # rows looked at together where a whole temporary would cost memory
@@ -115,8 +115,16 @@ def in_range(
     return True
 
 
-def decode(codes: Array, codebooks: FloatArray) -> FloatArray:
-    """Return the concatenated codewords, float32 [n, dim], of codes [n, num_subspaces]."""
+def decode(codes: Array, codebooks: FloatArray, family: str = Family.PRODUCT) -> FloatArray:
+    """Return what the codewords stand for, float32 [n, dim], of codes [n, num_subspaces].
+
+    product: they are concatenated.  residual: they are added up, the first ones first.
+    """
+    if family == Family.RESIDUAL:
+        total = np.zeros((len(codes), codebooks.shape[2]), dtype=np.float32)
+        for m, words in enumerate(codebooks):
+            total += words[codes[:, m]]
+        return total
     subspaces = np.arange(codebooks.shape[0])
     width = codebooks.shape[0] * codebooks.shape[2]
     return codebooks[subspaces, codes].reshape(

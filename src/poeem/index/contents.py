@@ -10,7 +10,7 @@ import numpy as np
 
 from poeem.index.calibration import Calibration
 from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
-from poeem.types import Array, FloatArray, IntArray, Metric
+from poeem.types import Array, Family, FloatArray, IntArray, Metric, QuantizerParts
 
 # Flags of a filter: 8 bytes an item and call at most.
 MAX_FLAGS_PER_ITEM = 8
@@ -42,16 +42,16 @@ class LiveMark:
     folded: int
 
 
-@dataclass(frozen=True)
-class IndexContents:
-    """The parts of an index; items are sorted by list, and by id within a list.
+@dataclass(frozen=True, kw_only=True)
+class IndexContents(QuantizerParts):
+    """The parts of an index and its items, which are sorted by list, and by id within a list.
 
-    rotation: float32 [dim, dim], None = identity.
-    codebooks: float32 [num_subspaces, num_codewords, sub_dim].
-    centroids: float32 [num_lists, dim]; list_offsets: int64 [num_lists + 1]; None = no lists.
+    rotation, centroids, codebooks, family: see `QuantizerParts`.
+    list_offsets: int64 [num_lists + 1]; None = no lists.
     codes: uint8|uint16 [num_blocks, packed columns, BLOCK_ITEMS], see `poeem.index.codes`.
     ids: uint32|int64 [num_items]; None = the ids are 0..num_items-1 in storage order.
-    norms: float32 [num_items]; l2 with lists: |T(x)|^2, cosine: |T(x)|, else None.
+    norms: float32 [num_items]; l2: |T(x)|^2, cosine: |T(x)|; None where `metric_uses_norms` says
+        so.
     calibration: recall by lists visited, as far as it was measured.
     lineage: what made the index, JSON values only.
     live: of a snapshot that changes were folded into; else None.
@@ -61,10 +61,7 @@ class IndexContents:
 
     metric: Metric
     num_items: int
-    codebooks: FloatArray
     codes: Array
-    rotation: FloatArray | None = None
-    centroids: FloatArray | None = None
     list_offsets: IntArray | None = None
     ids: Array | None = None
     norms: FloatArray | None = None
@@ -75,26 +72,6 @@ class IndexContents:
     fingerprint: str = ""
     created: str = ""
     library_version: str = ""
-
-    @property
-    def num_subspaces(self) -> int:
-        """Codes of an item."""
-        return int(self.codebooks.shape[0])
-
-    @property
-    def num_codewords(self) -> int:
-        """Codewords of a subspace."""
-        return int(self.codebooks.shape[1])
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return int(self.codebooks.shape[0] * self.codebooks.shape[2])
-
-    @property
-    def num_lists(self) -> int:
-        """Inverted lists; 0 = none."""
-        return 0 if self.centroids is None else int(self.centroids.shape[0])
 
     @property
     def code_bits(self) -> int:
@@ -158,6 +135,11 @@ class IndexContents:
         return np.asarray(found[inverse], dtype=np.int64)
 
 
-def metric_uses_norms(metric: Metric, has_lists: bool) -> bool:
-    """Return whether items carry norms; for l2 without lists they fold into the table, exactly."""
-    return metric is Metric.COSINE or (metric is Metric.L2 and has_lists)
+def metric_uses_norms(metric: Metric, has_lists: bool, family: str = Family.PRODUCT) -> bool:
+    """Return whether items carry norms.
+
+    For l2 of product codes without lists they fold into the table, exactly.
+    """
+    if metric is Metric.L2:
+        return has_lists or family == Family.RESIDUAL
+    return metric is Metric.COSINE

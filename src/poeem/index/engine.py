@@ -17,6 +17,7 @@ def native_arrays(contents: IndexContents) -> _native.Arrays:
         norms = reference.list_norms(contents.metric, contents.centroids)
     return _native.Arrays(
         metric=contents.metric.value,
+        family=contents.family,
         num_items=contents.num_items,
         code_bits=contents.code_bits,
         codes=contents.codes,

@@ -20,10 +20,10 @@ from poeem.index.codes import aligned_zeros
 from poeem.index.contents import IndexContents
 from poeem.index.header import (
     FORMAT_NAME,
-    FORMAT_VERSION,
     crc_text,
     encode_header,
     normalisation_of,
+    version_of,
 )
 from poeem.index.validate import LazyContents, Verify, checks_of, validate
 from poeem.types import Array
@@ -62,7 +62,8 @@ def write_index(contents: IndexContents, path: Path) -> None:
     tensors = tensors_of(contents)
     metadata = {
         "format": FORMAT_NAME,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(version_of(contents.family)),
+        "family": str(contents.family),
         "metric": contents.metric.value,
         "normalisation": normalisation_of(contents.metric),
         "dim": str(contents.dim),

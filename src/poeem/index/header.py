@@ -24,10 +24,10 @@ from poeem.errors import (
 from poeem.index.calibration import Calibration, from_values
 from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
 from poeem.index.contents import LiveMark, metric_uses_norms
-from poeem.types import Array, Metric
+from poeem.types import Array, Family, Metric
 
 FORMAT_NAME = "poeem-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the highest there is
 MAX_HEADER_BYTES = 16 << 20
 LENGTH_BYTES = 8
 DATA_ALIGNMENT = 64  # where tensors start, so that every one of them is aligned for its type
@@ -57,6 +57,7 @@ class Header:
     """A header that has passed every check that needs no data."""
 
     metric: Metric
+    family: Family
     num_items: int
     metadata: Mapping[str, str]
     lineage: Mapping[str, Any]
@@ -105,7 +106,8 @@ def parse_header(data: memoryview) -> Header:
     _check_version(metadata)
     tensors = {name: _parse_entry(name, entry) for name, entry in table.items()}
     _check_places(tensors, header_end, len(data))
-    metric = _check_shapes(metadata, tensors)
+    family = _family(metadata)
+    metric = _check_shapes(metadata, tensors, family)
     lineage = _parse_json(_text(metadata, "lineage"))
     calibration = None
     if "calibration" in metadata:
@@ -113,7 +115,14 @@ def parse_header(data: memoryview) -> Header:
         calibration = from_values(values, _count(metadata, "num_lists"))
     live = _parse_live(_parse_json(metadata["live"])) if "live" in metadata else None
     num_items = _count(metadata, "num_items")
-    return Header(metric, num_items, metadata, lineage, calibration, live, tensors, header_end)
+    return Header(
+        metric, family, num_items, metadata, lineage, calibration, live, tensors, header_end
+    )
+
+
+def version_of(family: str) -> int:
+    """Return the format version that files of a family get: the least whose readers know it."""
+    return 2 if family == Family.RESIDUAL else 1
 
 
 def normalisation_of(metric: Metric) -> str:
@@ -173,6 +182,19 @@ def _check_version(metadata: Mapping[str, str]) -> None:
         raise HeaderError(f"format_version: got {version}, wanted at least 1")
 
 
+def _family(metadata: Mapping[str, str]) -> Family:
+    """Version 1 knows product codes only, and did not always say so."""
+    if "family" not in metadata and metadata["format_version"] == "1":
+        return Family.PRODUCT
+    try:
+        family = Family(_text(metadata, "family"))
+    except ValueError:
+        raise HeaderError(f"family: {metadata['family']!r} is unknown") from None
+    if _count(metadata, "format_version") < version_of(family):
+        raise HeaderError(f"family: {family} is not in version {metadata['format_version']}")
+    return family
+
+
 def _parse_entry(name: str, entry: Any) -> TensorEntry:
     """Read one tensor's entry; sizes are Python integers, which cannot overflow."""
     try:
@@ -207,7 +229,9 @@ def _check_places(tensors: Mapping[str, TensorEntry], data_start: int, file_byte
         raise LayoutError(f"{file_bytes} bytes, wanted {data_start + expected}")
 
 
-def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry]) -> Metric:
+def _check_shapes(
+    metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry], family: Family
+) -> Metric:
     """Every tensor that must be there is, with the type and shape that the counts ask for."""
     counts = ("dim", "num_items", "num_lists", "num_subspaces", "num_codewords", "code_bits")
     dim, num_items, num_lists, num_subspaces, num_codewords, code_bits = (
@@ -217,8 +241,10 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
         metric = Metric(_text(metadata, "metric"))
     except ValueError:
         raise HeaderError(f"metric: {metadata['metric']!r} is unknown") from None
-    if num_items < 1 or num_subspaces < 1 or dim < 1 or dim % num_subspaces:
+    if num_items < 1 or num_subspaces < 1 or dim < 1:
         raise HeaderError(f"{num_items} items of dim {dim} in {num_subspaces} subspaces")
+    if family is Family.PRODUCT and dim % num_subspaces:
+        raise HeaderError(f"dim {dim} in {num_subspaces} subspaces")
     if not 2 <= num_codewords <= MAX_CODEWORDS or code_bits != code_bits_for(num_codewords):
         raise HeaderError(f"{num_codewords} codewords in {code_bits} bits")
     if _text(metadata, "normalisation") != normalisation_of(metric):
@@ -226,15 +252,16 @@ def _check_shapes(metadata: Mapping[str, str], tensors: Mapping[str, TensorEntry
     for name in ("created", "library_version"):
         _text(metadata, name)
 
+    width = dim if family is Family.RESIDUAL else dim // num_subspaces
     codes_dtype = "U16" if code_bits == 16 else "U8"
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
-        "codebooks": ("F32", (num_subspaces, num_codewords, dim // num_subspaces)),
+        "codebooks": ("F32", (num_subspaces, num_codewords, width)),
         "codes": (codes_dtype, packed_shape(num_items, num_subspaces, code_bits)),
     }
     if num_lists:
         wanted["centroids"] = ("F32", (num_lists, dim))
         wanted["list_offsets"] = ("I64", (num_lists + 1,))
-    if metric_uses_norms(metric, num_lists > 0):
+    if metric_uses_norms(metric, num_lists > 0, family):
         wanted["norms"] = ("F32", (num_items,))
     if "rotation" in tensors:
         wanted["rotation"] = ("F32", (dim, dim))

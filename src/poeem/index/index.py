@@ -22,16 +22,16 @@ from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
 from poeem.index.engine import native_arrays, pack_bits
 from poeem.index.format import read_index, tensors_of, write_index
-from poeem.index.header import FORMAT_VERSION, normalisation_of
+from poeem.index.header import normalisation_of, version_of
 from poeem.index.histogram import histogram
 from poeem.index.lineage import check_expected
 from poeem.index.search_call import MAX_K, check_count, check_search, padded
 from poeem.index.validate import LazyContents, Verify, as_they_are
-from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
+from poeem.types import Array, Family, FloatArray, IntArray, Metric, SearchResult
 
 
 class Index:
-    """Product codes of a catalogue, searched exactly by their approximate scores.
+    """Codes of a catalogue, searched exactly by their approximate scores.
 
     An index never changes. Any number of threads may search it at once; the parameters of a search
     are arguments of the call. `build_index`, `build_index_from_codes` and `Index.open` make one.
@@ -195,7 +195,7 @@ class Index:
         codes = contents.codes_at(positions)
         if int(codes.max(initial=0)) >= contents.num_codewords:  # of a file that nobody checked
             raise CodesError(f"codes: some are not below {contents.num_codewords}")
-        vectors = decode(codes, contents.codebooks)
+        vectors = decode(codes, contents.codebooks, contents.family)
         if contents.centroids is not None and contents.list_offsets is not None:
             lists = np.searchsorted(contents.list_offsets, positions, side="right") - 1
             vectors = vectors + contents.centroids[lists]
@@ -292,13 +292,20 @@ class Index:
 
     @property
     def codebooks(self) -> FloatArray:
-        """float32 [num_subspaces, num_codewords, sub_dim], in rotated space."""
+        """float32, in rotated space; product: [num_subspaces, num_codewords, sub_dim], residual:
+        [num_subspaces, num_codewords, dim].
+        """
         return self._contents.codebooks
 
     @property
     def norms(self) -> FloatArray | None:
-        """float32 [num_items], storage order: |T(x)| (cosine), |T(x)|^2 (l2, lists); or None."""
+        """float32 [num_items], storage order: |T(x)| (cosine), |T(x)|^2 (l2); None where unused."""
         return self._contents.norms
+
+    @property
+    def family(self) -> Family:
+        """What codewords are: parts of the vector, or summands of it."""
+        return Family(self._contents.family)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -327,9 +334,10 @@ class Index:
         total = sum(part_bytes.values())
         info: dict[str, Any] = {
             "path": None if self._path is None else str(self._path),
-            "format_version": FORMAT_VERSION,
+            "format_version": version_of(contents.family),
             "metric": str(contents.metric),
             "normalisation": normalisation_of(contents.metric),
+            "family": str(contents.family),
             "dim": contents.dim,
             "num_items": contents.num_items,
             "num_lists": contents.num_lists,
@@ -402,7 +410,8 @@ class Index:
         contents = self._contents
         return (
             f"Index({contents.num_items} items, dim={contents.dim}, metric={contents.metric}, "
-            f"{contents.num_subspaces} x {contents.num_codewords}, num_lists={contents.num_lists})"
+            f"family={contents.family}, {contents.num_subspaces} x {contents.num_codewords}, "
+            f"num_lists={contents.num_lists})"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import IndexContents
-from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
+from poeem.types import Array, Family, FloatArray, IntArray, Metric, SearchResult
 
 ZERO = np.float32(0)
 TWO = np.float32(2)
@@ -80,7 +80,7 @@ def score_items(contents: IndexContents, query: FloatArray) -> tuple[FloatArray,
         table = build_table(contents, rotated)
         codes = contents.unpacked_codes()
         if contents.centroids is None or contents.list_offsets is None:
-            score = np.zeros(contents.num_items, dtype=np.float32)
+            score = np.full(contents.num_items, bias_without_lists(contents, rotated))
             probe_order = np.zeros(0, dtype=np.int64)
         else:
             lists = lists_from_offsets(contents.list_offsets)
@@ -112,17 +112,28 @@ def rotate(contents: IndexContents, query: FloatArray) -> FloatArray:
 def build_table(contents: IndexContents, rotated: FloatArray) -> FloatArray:
     """Return what each codeword adds to a score, float32 [num_subspaces, num_codewords]."""
     codebooks = contents.codebooks
-    parts = rotated.reshape(contents.num_subspaces, 1, -1)  # beside [.., num_codewords, sub_dim]
+    if contents.family == Family.RESIDUAL:
+        parts = rotated.reshape(1, 1, -1)  # beside [num_subspaces, num_codewords, dim]
+    else:
+        parts = rotated.reshape(contents.num_subspaces, 1, -1)  # beside [.., .., sub_dim]
+    has_distances = contents.metric is Metric.L2 and contents.norms is None
     table = np.zeros(codebooks.shape[:2], dtype=np.float32)
     for j in range(codebooks.shape[2]):
-        if contents.metric is Metric.L2 and contents.centroids is None:
+        if has_distances:
             difference = parts[:, :, j] - codebooks[:, :, j]
             table = table - difference * difference
         else:
             table = table + parts[:, :, j] * codebooks[:, :, j]
-    if contents.metric is Metric.L2 and contents.centroids is not None:
+    if contents.metric is Metric.L2 and not has_distances:
         table = table * TWO
     return table
+
+
+def bias_without_lists(contents: IndexContents, rotated: FloatArray) -> np.float32:
+    """Return what is added to every score where there are no lists."""
+    if contents.metric is Metric.L2 and contents.norms is not None:
+        return ZERO - _square(rotated)
+    return ZERO
 
 
 def compute_biases(metric: Metric, centroids: FloatArray, rotated: FloatArray) -> FloatArray:
@@ -130,10 +141,7 @@ def compute_biases(metric: Metric, centroids: FloatArray, rotated: FloatArray) -
     biases = _products(centroids, rotated)
     if metric is not Metric.L2:
         return biases
-    square = ZERO
-    for value in rotated:
-        square = square + value * value
-    return TWO * biases - square
+    return TWO * biases - _square(rotated)
 
 
 def rank_lists(metric: Metric, biases: FloatArray, norms: FloatArray | None) -> IntArray:
@@ -175,9 +183,15 @@ def list_norms(metric: Metric, centroids: FloatArray) -> FloatArray | None:
 def item_norms(contents: IndexContents) -> FloatArray:
     """Return |T(x)| (cosine) or |T(x)|^2 (l2) of each item, summed in float64: float32 [n]."""
     codes = contents.unpacked_codes()
-    vectors = decode(codes, contents.codebooks).astype(np.float64)
     if contents.centroids is not None and contents.list_offsets is not None:
-        vectors = vectors + contents.centroids[lists_from_offsets(contents.list_offsets)]
+        vectors = contents.centroids[lists_from_offsets(contents.list_offsets)].astype(np.float64)
+    else:
+        vectors = np.zeros((contents.num_items, contents.dim))
+    if contents.family == Family.RESIDUAL:
+        for m in range(contents.num_subspaces):  # the first codewords are added first
+            vectors = vectors + contents.codebooks[m, codes[:, m]]
+    else:
+        vectors = vectors + decode(codes, contents.codebooks)
     return rounded_norms(vectors, squared=contents.metric is Metric.L2)
 
 
@@ -197,6 +211,14 @@ def apply_norms(metric: Metric, scores: FloatArray, norms: FloatArray) -> FloatA
         return scores - norms
     safe = np.where(norms == 0, np.float32(1), norms)
     return np.where(norms == 0, ZERO, scores / safe)
+
+
+def _square(vector: FloatArray) -> np.float32:
+    """Return the inner product of a vector with itself, summed in order."""
+    square = ZERO
+    for value in vector:
+        square = square + value * value
+    return square
 
 
 def _products(rows: FloatArray, vector: FloatArray) -> FloatArray:

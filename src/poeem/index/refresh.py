@@ -101,6 +101,7 @@ def refresh_index(
     made = build_index_from_codes(
         codes=codes,
         codebooks=parts.codebooks,
+        family=parts.family,
         lists=lists,
         centroids=parts.centroids,
         rotation=parts.rotation,
@@ -210,6 +211,8 @@ def _same_parts(index: Index, parts: QuantizerParts) -> bool:
         (index.centroids, parts.centroids),
         (index.codebooks, parts.codebooks),
     )
+    if index.family != parts.family:
+        return False
     return all(a is b if a is None or b is None else bool(np.array_equal(a, b)) for a, b in pairs)
 
 

@@ -76,7 +76,7 @@ def check_search(
             f"k: got {k} for {len(array)} queries of a catalogue of {num_items}, wanted "
             f"no more than {MAX_PADDED} results in all, or at most the catalogue"
         )
-    return SearchCall(array, k, min(k, max(num_items, 1)), probes, threads or _num_cores())
+    return SearchCall(array, k, min(k, max(num_items, 1)), probes, threads or num_cores())
 
 
 def check_count(name: str, value: Any, low: int, high: int) -> int:
@@ -122,7 +122,7 @@ def _probes_for(
     return calibration.probes_for(target)
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Return the cores this process may use, not those the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

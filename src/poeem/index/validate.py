@@ -326,6 +326,7 @@ def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
         titles = Titles(tensors["title_offsets"], tensors["title_bytes"])
     return IndexContents(
         metric=header.metric,
+        family=header.family,
         num_items=header.num_items,
         codebooks=tensors["codebooks"],
         codes=tensors["codes"],

@@ -109,7 +109,7 @@ def import_authors_index(
     }
     if dropped := int((arrays["norms"] == 0).sum()):
         lineage["items_of_norm_0"] = dropped  # the release never returns them
-    lists = {"lists": arrays["assignments"], "centroids": arrays["centroids"]}
+    lists: dict[str, Any] = {"lists": arrays["assignments"], "centroids": arrays["centroids"]}
     try:
         return build_index_from_codes(
             codes=arrays["codes"],

@@ -25,7 +25,7 @@ from poeem.index import Index
 from poeem.interchange.bits import pack_bits
 from poeem.interchange.faiss_module import require_faiss
 from poeem.interchange.plain import PlainArrays
-from poeem.types import Array, FloatArray, Metric
+from poeem.types import Array, Family, FloatArray, Metric
 
 # Items whose lengths differ by less are of one length: the rounding of float32 norms.
 _SAME_LENGTH = 1e-5
@@ -44,13 +44,16 @@ def to_faiss(index: Index, *, num_probes: int | None = None) -> Any:
         num_probes: Faiss's `nprobe`, a field of its index; None = all lists, as here.
 
     Raises:
-        UnsupportedIndexError: the metric is cosine and items differ in length.
+        UnsupportedIndexError: the codes are residual, or the metric is cosine and items differ in
+            length.
         ConfigError: num_probes < 1.
         MissingDependencyError: faiss is not installed.
     """
     faiss = require_faiss()
     if num_probes is not None and num_probes < 1:
         raise ConfigError(f"num_probes: got {num_probes}, wanted at least 1")
+    if index.family is Family.RESIDUAL:
+        raise UnsupportedIndexError("family residual: wanted product codes")
     arrays = PlainArrays.of(index)
     transforms = []
     if arrays.metric is Metric.COSINE:

@@ -17,7 +17,7 @@ from poeem.errors import CorruptIndexError, NotAnIndexError
 from poeem.files import atomic_write
 from poeem.index import Index
 from poeem.interchange.plain import PlainArrays
-from poeem.types import Array, Metric
+from poeem.types import Array, Family, Metric
 
 _NEEDED = ("codes", "codebooks")
 _OPTIONAL = ("ids", "lists", "centroids", "rotation", "metric", "family", "lineage")
@@ -27,9 +27,9 @@ _TITLES = ("title_bytes", "title_offsets")
 def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
     """Write an index as arrays named as the arguments of `build_index_from_codes`, atomically.
 
-    codes, codebooks, ids, and as there are any lists, centroids, rotation; metric and lineage
-    (JSON) as texts; titles as UTF-8 in `title_bytes`, that of item i from title_offsets[i] up to
-    title_offsets[i + 1]. Items stand in storage order.
+    codes, codebooks, ids, and as there are any lists, centroids, rotation; metric, family
+    and lineage (JSON) as texts; titles as UTF-8 in `title_bytes`, that of item i from
+    title_offsets[i] up to title_offsets[i + 1]. Items stand in storage order.
 
     Raises:
         SaveError: the system refused; what was at `path` is untouched.
@@ -43,6 +43,7 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
         "centroids": plain.centroids,
         "rotation": plain.rotation,
         "metric": np.array(plain.metric.value),
+        "family": np.array(str(plain.family)),
         "lineage": np.array(json.dumps(dict(plain.lineage))),
         **_pack_titles(plain.titles),
     }
@@ -81,6 +82,7 @@ def import_npz(path: str | os.PathLike[str], *, metric: str | None = None) -> In
             lists=arrays.get("lists"),
             centroids=arrays.get("centroids"),
             rotation=arrays.get("rotation"),
+            family=Family.of(_text(arrays, "family") or Family.PRODUCT),
             metric=Metric.of(metric or _text(arrays, "metric") or BuildConfig().metric),
             lineage=json.loads(_text(arrays, "lineage") or "{}"),
             titles=_unpack_titles(arrays),

@@ -29,7 +29,7 @@ from poeem.errors import (
 )
 from poeem.index import Index
 from poeem.interchange.plain import PlainArrays
-from poeem.types import Array, Metric
+from poeem.types import Array, Family, Metric
 
 ITEMS = "items.parquet"
 _METADATA = b"poeem"
@@ -38,8 +38,8 @@ _METADATA = b"poeem"
 def export_parquet(index: Index, folder: str | os.PathLike[str]) -> None:
     """Write an index as a new folder of tables; the module says which. It appears whole or not.
 
-    Rows stand in storage order. Metric and lineage are JSON in the metadata of items.parquet, under
-    the key `poeem`.
+    Rows stand in storage order. Metric, family and lineage are JSON in the metadata of
+    items.parquet, under the key `poeem`.
 
     Raises:
         InputError: there is something at `folder` that is not an empty folder.
@@ -87,6 +87,7 @@ def import_parquet(folder: str | os.PathLike[str], *, metric: str | None = None)
     codebooks = _read(pa, parquet, folder / "codebooks.parquet")
     return PlainArrays(
         metric=Metric.of(metric or said.get("metric") or BuildConfig().metric),
+        family=Family.of(said.get("family", Family.PRODUCT)),
         codes=_matrix(folder, items, "code"),
         codebooks=_codebooks(folder, codebooks),
         ids=_column(folder, items, "id") if "id" in names else np.arange(len(items)),
@@ -110,7 +111,13 @@ def _import_arrow() -> tuple[ModuleType, ModuleType]:
 
 
 def _tables(pa: ModuleType, plain: PlainArrays) -> dict[str, Any]:
-    said = json.dumps({"metric": plain.metric.value, "lineage": dict(plain.lineage)})
+    said = json.dumps(
+        {
+            "metric": plain.metric.value,
+            "family": str(plain.family),
+            "lineage": dict(plain.lineage),
+        }
+    )
     items: dict[str, Any] = {"id": plain.ids}
     if plain.lists is not None:
         items["list"] = plain.lists

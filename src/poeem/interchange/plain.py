@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from poeem.index import Index, build_index_from_codes
-from poeem.types import Array, FloatArray, IntArray, Metric
+from poeem.types import Array, Family, FloatArray, IntArray, Metric, QuantizerParts
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class PlainArrays:
     """What an index is made of; items in storage order, by list and then by id.
 
     codes: uint8|uint16 [num_items, num_subspaces].
-    codebooks: float32 [num_subspaces, num_codewords, sub_dim], in rotated space.
+    codebooks: float32 [num_subspaces, num_codewords, sub_dim], in rotated space; of residual codes
+        [num_subspaces, num_codewords, dim].
     ids: int64 [num_items].
     lists: int32 [num_items]; centroids: float32 [num_lists, dim], rotated; None without lists.
     rotation: float32 [dim, dim], x' = rotation @ x; None = identity.
@@ -29,6 +30,7 @@ class PlainArrays:
     lists: Array | None = None
     centroids: FloatArray | None = None
     rotation: FloatArray | None = None
+    family: str = Family.PRODUCT
     titles: list[str] | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class PlainArrays:
             lists=index.lists,
             centroids=index.centroids,
             rotation=index.rotation,
+            family=index.family,
             titles=index.titles(ids) if index.has_titles else None,
             lineage=index.lineage,
         )
@@ -56,6 +59,7 @@ class PlainArrays:
             lists=self.lists,
             centroids=self.centroids,
             rotation=self.rotation,
+            family=self.family,
             ids=self.ids,
             metric=self.metric,
             titles=self.titles,
@@ -70,7 +74,7 @@ class PlainArrays:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return int(self.codebooks.shape[0] * self.codebooks.shape[2])
+        return QuantizerParts(self.rotation, self.centroids, self.codebooks, self.family).dim
 
     @property
     def num_subspaces(self) -> int:

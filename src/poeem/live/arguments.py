@@ -45,9 +45,8 @@ def check_put(
         packed, found = encode(contents, array)
     else:
         array = as_array("codes", codes)
-        parts: Any = contents  # has what is asked of parts
-        count, name = check_codes(array, parts), "codes"
-        checked = check_lists(lists, count, parts)
+        count, name = check_codes(array, contents), "codes"
+        checked = check_lists(lists, count, contents)
         packed = array.astype(packed_dtype(contents.code_bits))
         found = None if checked is None else checked.astype(np.int32)
     if len(wanted) != count:

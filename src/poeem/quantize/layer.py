@@ -362,6 +362,7 @@ class IndexLayer(nn.Module):
             rotation=None if self.rotation is None else array(self.rotation),
             centroids=array(self.centroids) if self.num_lists else None,
             codebooks=array(self.codebooks),
+            family=self.config.family,
         )
 
     def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
