@@ -154,7 +154,8 @@ def test_items_are_sorted_by_list_then_id():
     assert index.lists.tolist() == [0, 0, 1, 1, 1]
     assert index.codes.ravel().tolist() == [3, 1, 4, 2, 0]
     assert index.titles([5, -1, 9]) == ["é", "", "a"]
-    assert index.info()["list_sizes"] == {"min": 0, "median": 2.0, "max": 3, "empty": 1}
+    sizes = {"min": 0, "median": 2.0, "max": 3, "empty": 1}
+    assert index.info()["list_sizes"].items() >= sizes.items()
 
 
 @pytest.mark.parametrize(
