@@ -216,7 +216,7 @@ class TrainConfig(_Checked):
         low=0,
     )
     frozen_rate: float = setting(
-        0.1, "share of the towers' step size that the frozen epochs begin with", low=0, high=1
+        0.2, "share of the step sizes that the frozen epochs begin with", low=0, high=1
     )
     coarse_weight: float = setting(
         1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0

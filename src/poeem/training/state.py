@@ -80,15 +80,13 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     def set_rates(self, factor: float) -> None:
-        """Scale every step size by `factor`, 0 to 1; with frozen codes, the towers' further."""
-        towers, *layers = self.adam.param_groups
-        slow = self.config.train.frozen_rate if self.frozen is not None else 1.0
-        towers["lr"] = towers["base_lr"] * factor * slow
-        for group in layers:
+        """Scale every step size by `factor`, 0 to 1; with frozen codes further."""
+        if self.frozen is not None:
+            factor *= self.config.train.frozen_rate
+        for group in self.adam.param_groups:
             group["lr"] = group["base_lr"] * factor
         if self.givens is not None:
-            rate = self.config.train.rotation_learning_rate * slow
-            self.givens.param_groups[0]["lr"] = rate * factor
+            self.givens.param_groups[0]["lr"] = self.config.train.rotation_learning_rate * factor
 
     def freeze(self) -> None:
         """Let the codes of the catalogue stay as they are from now on.
