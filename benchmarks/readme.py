@@ -219,8 +219,9 @@ def table() -> str:
     texts = result("text")["figures"]["tldr-pages"]
     turn = result("rotation_cost")["one_step"]["dim 512"]
     worst = max(v["ratio"] for v in memory.values())
-    kills = result("kills")
     exchange = result("interchange")["summary"]
+    kills, live = result("kills"), result("live")["results"]
+    flat, lists = live["no lists"], live["256 lists"]
     rows = [
         ("what", "measured", "file"),
         ("---", "---", "---"),
@@ -286,6 +287,26 @@ def table() -> str:
             f"equal up to ties: {exchange['ids_beyond_ties']} ids beyond them, recall differs by "
             f"at most {exchange['largest_recall_difference']:.5f}",
             link("interchange"),
+        ),
+        (
+            "durable updates of a live index of 1,000,000 items, batches of 100; opening it with "
+            "100,000 items pending; compacting it under searches",
+            f"{flat['updates']['items_per_second']:,} items/s (with 256 lists "
+            f"{lists['updates']['items_per_second']:,}); "
+            f"{flat['opening with 100,000 pending']['writer_seconds']:.2f} s "
+            f"({lists['opening with 100,000 pending']['writer_seconds']:.2f} s); "
+            f"{flat['compaction']['seconds']:.2f} s ({lists['compaction']['seconds']:.2f} s)",
+            link("live"),
+        ),
+        (
+            "a search with 5 % of the items changed against a fresh snapshot; p99 of searches "
+            "while 20,000 items/s are updated against without",
+            f"{flat['5 % changed']['all lists']['ratio']:.2f}x (16 of 256 lists "
+            f"{lists['5 % changed']['16 probes']['ratio']:.2f}x, all 256 "
+            f"{lists['5 % changed']['all lists']['ratio']:.2f}x); "
+            f"{flat['searches while updating']['p99_ratio']:.1f}x (16 of 256 lists "
+            f"{lists['searches while updating']['p99_ratio']:.1f}x)",
+            link("live"),
         ),
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in [*rows, *paper_figures()])
