@@ -26,6 +26,7 @@ shapes = st.builds(
     rotation=st.booleans(),
     ids=st.sampled_from(["positions", "uint32", "int64"]),
     few_codes=st.booleans(),
+    family=st.sampled_from(["product", "residual"]),
     titles=st.booleans(),
 )
 
