@@ -89,6 +89,19 @@ def test_of_a_frozen_layer_only_new_and_changed_items_are_encoded(num_lists, met
     assert_same_index(again.index, whole)
 
 
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_parts_alone_will_do(family):
+    rng = np.random.default_rng(0)
+    width = 8 if family == "residual" else 2
+    codebooks = rng.standard_normal((4, 16, width)).astype(np.float32)
+    parts = QuantizerParts(None, None, codebooks, family)
+    ids, vectors, index, checksums = yesterday(parts)
+    vectors[3] += 1
+    made = refresh_index(index, parts, ids, vectors, checksums=checksums)
+    assert (made.same_layer, made.num_encoded) == (True, 1)
+    assert_same_index(made.index, poeem.build_index(parts, ids, vectors, metric="l2"))
+
+
 def test_a_single_changed_bit_is_seen():
     vectors = random_queries(500, 8)
     before = vector_checksums(vectors)

@@ -20,6 +20,7 @@ SHAPES = {
     "lists and all": Shape("l2", num_lists=7, rotation=True, ids="int64", titles=True),
     "cosine, 4 bits": Shape("cosine", num_codewords=16, num_lists=3, ids="uint32"),
     "16 bits": Shape("ip", num_codewords=300, rotation=True, titles=True),
+    "residual codes": Shape("l2", num_lists=4, rotation=True, family="residual", titles=True),
     "one item": Shape("l2", num_items=1, num_lists=2, titles=True),
 }
 KINDS = {"npz": (export_npz, import_npz), "parquet": (export_parquet, import_parquet)}
@@ -32,7 +33,7 @@ def test_there_and_back(name, kind, tmp_path):
     index = random_index(SHAPES[name])
     write(index, tmp_path / "out")
     again = read(tmp_path / "out")
-    assert again.metric == index.metric
+    assert (again.metric, again.family) == (index.metric, index.family)
     assert again.lineage == index.lineage
     for part in ("ids", "codes", "lists", "codebooks", "centroids", "rotation", "norms"):
         mine, theirs = getattr(index, part), getattr(again, part)

@@ -40,10 +40,11 @@ def test_faiss_gives_the_same_answers(metric, num_lists, rotation, num_codewords
     assert_same_answers(found, *ask_faiss(to_faiss(index), queries, K, metric))
 
 
+@pytest.mark.parametrize("family", ["product", "residual"])
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("num_probes", [1, 3])
-def test_the_same_lists_are_probed(metric, num_probes):
-    shape = Shape(metric, 500, 4, 16, 2, num_lists=12, rotation=True)
+def test_the_same_lists_are_probed(family, metric, num_probes):
+    shape = Shape(metric, 500, 4, 16, 8, num_lists=12, rotation=True, family=family)
     index = random_index(shape)
     queries = random_queries(NUM_QUERIES, shape.dim)
     theirs = to_faiss(index, num_probes=num_probes)
@@ -57,11 +58,13 @@ def test_more_neighbours_than_items_and_empty_lists():
     assert_same_answers(index.search(queries, 12), *ask_faiss(to_faiss(index), queries, 12, "ip"))
 
 
+@pytest.mark.parametrize("family", ["product", "residual"])
 @pytest.mark.parametrize("num_lists", [0, 5])
-def test_vectors_that_faiss_adds_get_the_codes_of_the_layer(num_lists):
+def test_vectors_that_faiss_adds_get_the_codes_of_the_layer(num_lists, family):
     torch = pytest.importorskip("torch")
     vectors = torch.randn(900, 16, generator=torch.Generator().manual_seed(0))
-    layer = poeem.IndexLayer(16, num_subspaces=4, num_codewords=32, num_lists=num_lists)
+    settings = {"num_subspaces": 4, "num_codewords": 32, "num_lists": num_lists, "family": family}
+    layer = poeem.IndexLayer(16, **settings)
     layer.warm_start(vectors[:600])
     index = poeem.build_index(layer, np.arange(600), vectors[:600], metric="l2")
     theirs = to_faiss(index)

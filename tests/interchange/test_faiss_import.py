@@ -50,6 +50,12 @@ def trained(description, vectors, metric, **fields):
         "OPQ4,PQ4x4np",
         "OPQ4,IVF8,PQ4x6np",
         "RR,PQ4x4np",
+        "RQ3x5",
+        "RQ1x6_2x4",
+        "IVF8,RQ3x5",
+        "OPQ4,IVF8,RQ3x4",
+        "LSQ3x4",
+        "IVF8,LSQ3x4",
     ],
 )
 def test_the_same_answers(description, metric, vectors, tmp_path):
@@ -94,10 +100,13 @@ def test_codes_that_are_not_of_residuals(metric, vectors):
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 @pytest.mark.parametrize("num_lists", [0, 7])
 @pytest.mark.parametrize("num_codewords", [16, 100])
-def test_there_and_back(metric, num_lists, num_codewords):
-    shape = Shape(metric, 400, 3, num_codewords, 2, num_lists, rotation=True, ids="int64")
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_there_and_back(metric, num_lists, num_codewords, family):
+    options = {"rotation": True, "ids": "int64", "family": family}
+    shape = Shape(metric, 400, 3, num_codewords, 4, num_lists, **options)
     index = random_index(shape)
     again = import_faiss(to_faiss(index))
+    assert again.family == family
     assert np.array_equal(again.ids, index.ids)
     assert np.array_equal(again.codes, index.codes)
     assert np.array_equal(again.codebooks[:, :num_codewords], index.codebooks)

@@ -54,7 +54,7 @@ def import_index(
 ) -> None:
     """Make an index file of an index of Faiss, of the authors' release, or of plain arrays.
 
-    Faiss: IndexPQ and IndexIVFPQ, behind rotations or not; the answers stay the same.
+    Faiss: IndexPQ, IndexIVFPQ and residual quantizers, behind rotations or not; the answers stay.
     """
     if kind not in (None, *IMPORTS):
         raise ConfigError(f"--from: got {kind!r}, wanted one of {', '.join(IMPORTS)}")

@@ -53,7 +53,7 @@ class Refreshed:
 
 def refresh_index(
     index: Index,
-    layer: TrainedQuantizer,
+    layer: TrainedQuantizer | QuantizerParts,
     ids: Any,
     vectors: Any,
     *,
@@ -83,7 +83,7 @@ def refresh_index(
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError, NotWarmError: as in
             `build_index`.
     """
-    parts = layer.export_parts()
+    parts = layer if isinstance(layer, QuantizerParts) else layer.export_parts()
     array = as_array("vectors", vectors)
     if array.ndim != 2 or len(array) == 0:
         raise ShapeError(f"vectors: got shape {array.shape}, wanted [n, dim] with n > 0")
@@ -218,7 +218,7 @@ def _same_parts(index: Index, parts: QuantizerParts) -> bool:
 
 def _codes_of(
     index: Index,
-    layer: TrainedQuantizer,
+    layer: TrainedQuantizer | QuantizerParts,
     vectors: Array,
     before: IntArray,
     changed: IntArray,

@@ -5,6 +5,7 @@
 | rotation | `IndexPreTransform` with a `LinearTransform` |
 | product codes without lists | `IndexPQ` |
 | product codes with lists | `IndexIVFPQ` over an `IndexFlat` of the centroids |
+| residual codes | `IndexResidualQuantizer`, `IndexIVFResidualQuantizer`; l2: norms in float32 |
 | ids | in the inverted lists; without lists an `IndexIDMap2` around it all |
 | ip, l2 | `METRIC_INNER_PRODUCT`, `METRIC_L2` (its distances are minus our scores) |
 | cosine | inner product behind a `NormalizationTransform`, where all items have one length |
@@ -19,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from poeem.config import LayerConfig
 from poeem.errors import ConfigError, UnsupportedIndexError
 from poeem.files import atomic_write
 from poeem.index import Index
+from poeem.index.codes import decode
 from poeem.interchange.bits import pack_bits
 from poeem.interchange.faiss_module import require_faiss
 from poeem.interchange.plain import PlainArrays
@@ -29,6 +32,7 @@ from poeem.types import Array, Family, FloatArray, Metric
 
 # Items whose lengths differ by less are of one length: the rounding of float32 norms.
 _SAME_LENGTH = 1e-5
+_CHUNK = 1 << 16  # items decoded at a time
 
 
 def to_faiss(index: Index, *, num_probes: int | None = None) -> Any:
@@ -44,16 +48,13 @@ def to_faiss(index: Index, *, num_probes: int | None = None) -> Any:
         num_probes: Faiss's `nprobe`, a field of its index; None = all lists, as here.
 
     Raises:
-        UnsupportedIndexError: the codes are residual, or the metric is cosine and items differ in
-            length.
+        UnsupportedIndexError: the metric is cosine and items differ in length.
         ConfigError: num_probes < 1.
         MissingDependencyError: faiss is not installed.
     """
     faiss = require_faiss()
     if num_probes is not None and num_probes < 1:
         raise ConfigError(f"num_probes: got {num_probes}, wanted at least 1")
-    if index.family is Family.RESIDUAL:
-        raise UnsupportedIndexError("family residual: wanted product codes")
     arrays = PlainArrays.of(index)
     transforms = []
     if arrays.metric is Metric.COSINE:
@@ -139,35 +140,47 @@ def _metric(faiss: ModuleType, metric: Metric) -> int:
 
 
 def _flat(faiss: ModuleType, arrays: PlainArrays) -> Any:
-    """Return an `IndexPQ`."""
-    index = faiss.IndexPQ(
-        arrays.dim, arrays.num_subspaces, arrays.code_width, _metric(faiss, arrays.metric)
-    )
-    _set_codebooks(faiss, index.pq.centroids, arrays)
-    index.do_polysemous_training = False
-    index.is_trained = True
+    """Return an `IndexPQ` or `IndexResidualQuantizer`."""
+    kind = faiss.IndexResidualQuantizer if _is_residual(arrays) else faiss.IndexPQ
+    index = kind(arrays.dim, *_code_arguments(faiss, arrays))
+    _set_codebooks(faiss, index, arrays)
     faiss.copy_array_to_vector(_codes(arrays).ravel(), index.codes)
     index.ntotal = len(arrays.codes)
     return index
 
 
 def _inverted_lists(faiss: ModuleType, arrays: PlainArrays, num_probes: int | None) -> Any:
-    """Return an `IndexIVFPQ`."""
+    """Return an `IndexIVFPQ` or `IndexIVFResidualQuantizer`."""
     assert arrays.centroids is not None
-    metric = _metric(faiss, arrays.metric)
-    coarse = faiss.IndexFlat(arrays.dim, metric)
+    coarse = faiss.IndexFlat(arrays.dim, _metric(faiss, arrays.metric))
     coarse.add(arrays.centroids)
     num_lists = len(arrays.centroids)
-    index = faiss.IndexIVFPQ(
-        coarse, arrays.dim, num_lists, arrays.num_subspaces, arrays.code_width, metric
-    )
-    _set_codebooks(faiss, index.pq.centroids, arrays)
+    kind = faiss.IndexIVFResidualQuantizer if _is_residual(arrays) else faiss.IndexIVFPQ
+    index = kind(coarse, arrays.dim, num_lists, *_code_arguments(faiss, arrays))
+    _set_codebooks(faiss, index, arrays)
     index.by_residual = True
-    index.is_trained = True
     _fill_lists(faiss, index, arrays, _codes(arrays))
-    index.precompute_table()
+    if not _is_residual(arrays):
+        index.precompute_table()
     index.nprobe = min(num_probes or num_lists, num_lists)
     return index
+
+
+def _is_residual(arrays: PlainArrays) -> bool:
+    return arrays.family == Family.RESIDUAL
+
+
+def _code_arguments(faiss: ModuleType, arrays: PlainArrays) -> list[Any]:
+    """Return what Faiss's constructors want: codes, bits of each, metric, how norms are kept."""
+    found = [arrays.num_subspaces, arrays.code_width, _metric(faiss, arrays.metric)]
+    if _is_residual(arrays):
+        kinds = faiss.AdditiveQuantizer
+        found.append(kinds.ST_norm_float if _keeps_norms(arrays) else kinds.ST_LUT_nonorm)
+    return found
+
+
+def _keeps_norms(arrays: PlainArrays) -> bool:
+    return _is_residual(arrays) and arrays.metric is Metric.L2
 
 
 def _fill_lists(faiss: ModuleType, index: Any, arrays: PlainArrays, codes: Array) -> None:
@@ -182,13 +195,30 @@ def _fill_lists(faiss: ModuleType, index: Any, arrays: PlainArrays, codes: Array
     index.ntotal = len(codes)
 
 
-def _set_codebooks(faiss: ModuleType, place: Any, arrays: PlainArrays) -> None:
-    """Copy the codebooks, filled up to a power of two of codewords."""
+def _set_codebooks(faiss: ModuleType, index: Any, arrays: PlainArrays) -> None:
+    """Copy the codebooks, filled up to a power of two of codewords, in place of a training."""
     missing = (1 << arrays.code_width) - arrays.num_codewords
     first = np.repeat(arrays.codebooks[:, :1], missing, axis=1)
-    faiss.copy_array_to_vector(np.concatenate([arrays.codebooks, first], axis=1).ravel(), place)
+    flat = np.concatenate([arrays.codebooks, first], axis=1).ravel()
+    if _is_residual(arrays):
+        faiss.copy_array_to_vector(flat, index.rq.codebooks)
+        index.rq.max_beam_size = LayerConfig().beam  # for vectors that Faiss adds itself
+        index.rq.is_trained = True
+    else:
+        faiss.copy_array_to_vector(flat, index.pq.centroids)
+        index.do_polysemous_training = False
+    index.is_trained = True
 
 
 def _codes(arrays: PlainArrays) -> Array:
     """Return the codes as Faiss stores them, uint8 [num_items, bytes]."""
-    return pack_bits(arrays.codes, [arrays.code_width] * arrays.num_subspaces)
+    widths = [arrays.code_width] * arrays.num_subspaces
+    if not _keeps_norms(arrays):
+        return pack_bits(arrays.codes, widths)
+    norms = np.zeros((len(arrays.codes), 1), dtype=np.float32)
+    for start in range(0, len(norms), _CHUNK):  # of the summed codewords, without the centroid
+        codes = arrays.codes[start : start + _CHUNK]
+        words = decode(codes, arrays.codebooks, arrays.family).astype(np.float64)
+        norms[start : start + _CHUNK, 0] = np.einsum("ij,ij->i", words, words)
+    columns = [arrays.codes.astype(np.uint32), norms.view(np.uint32)]
+    return pack_bits(np.concatenate(columns, axis=1), [*widths, 32])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from poeem.index import Index
 from poeem.interchange.bits import unpack_bits
 from poeem.interchange.faiss_module import require_faiss
 from poeem.interchange.plain import PlainArrays
-from poeem.types import Array, FloatArray, IntArray, Metric
+from poeem.types import Array, Family, FloatArray, IntArray, Metric
 
 _LENGTH_TOLERANCE = 1e-4
 
@@ -24,12 +25,17 @@ _LENGTH_TOLERANCE = 1e-4
 def import_faiss(source: Any) -> Index:
     """Return an index of Faiss as one of this library: the same ids and scores, up to ties.
 
-    Kinds: `IndexPQ` and `IndexIVFPQ`, behind any number of orthonormal `LinearTransform`s
-    (`OPQMatrix`, `RandomRotationMatrix`) of an `IndexPreTransform`, in an `IndexIDMap` or not;
-    metrics inner product and L2, of which distances become scores by a minus. Fewer lists than all
-    are here those that are best by the metric searched; Faiss asks the coarse quantizer's own.
+    Kinds: `IndexPQ`, `IndexIVFPQ`, and of residual quantizers (of local search too)
+    `IndexResidualQuantizer` and `IndexIVFResidualQuantizer`, behind any number of orthonormal
+    `LinearTransform`s (`OPQMatrix`, `RandomRotationMatrix`) of an `IndexPreTransform`, in an
+    `IndexIDMap` or not; metrics inner product and L2, of which distances become scores by a minus.
+    Fewer lists than all are here those that are best by the metric searched; Faiss asks the coarse
+    quantizer's own.
 
-    Where the codes of an `IndexIVFPQ` are not of residuals (`by_residual = False`), scores do not
+    A residual quantizer may store norms in few bits; here they are exact, so L2 scores differ by
+    what Faiss rounds.
+
+    Where the codes of inverted lists are not of residuals (`by_residual = False`), scores do not
     depend on the list: it becomes an index without lists, and every search is that of all lists.
 
     Args:
@@ -159,32 +165,45 @@ def _as_cosine(arrays: PlainArrays) -> Index:
     return index
 
 
-def _flat_pq(faiss: ModuleType, index: Any, metric: Metric) -> dict[str, Any]:
+def _flat(faiss: ModuleType, index: Any, metric: Metric) -> dict[str, Any]:
     packed = faiss.vector_to_array(index.codes).reshape(index.ntotal, index.code_size)
     return {
         "metric": metric,
-        "codes": unpack_bits(packed, [index.pq.nbits] * index.pq.M),
-        "codebooks": _pq_codebooks(faiss, index.pq),
         "ids": np.arange(index.ntotal, dtype=np.int64),
+        **_quantizer(faiss, index, packed),
     }
 
 
-def _ivf_pq(faiss: ModuleType, index: Any, metric: Metric) -> dict[str, Any]:
+def _lists(faiss: ModuleType, index: Any, metric: Metric) -> dict[str, Any]:
     packed, lists, ids = _from_lists(faiss, index)
-    arrays: dict[str, Any] = {
-        "metric": metric,
-        "codes": unpack_bits(packed, [index.pq.nbits] * index.pq.M),
-        "codebooks": _pq_codebooks(faiss, index.pq),
-        "ids": ids,
-    }
+    arrays = {"metric": metric, "ids": ids, **_quantizer(faiss, index, packed)}
     if not index.by_residual:
         return arrays | {"notes": {"lists": "dropped: codes are not of residuals"}}
     return arrays | {"lists": lists, "centroids": _centroids(faiss, index)}
 
 
-def _pq_codebooks(faiss: ModuleType, pq: Any) -> FloatArray:
-    codebooks: FloatArray = faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub)
-    return codebooks
+def _quantizer(faiss: ModuleType, index: Any, packed: Array) -> dict[str, Any]:
+    """Return codes, codebooks and family of packed codes uint8 [n, code_size]."""
+    if hasattr(index, "pq"):
+        pq = index.pq
+        return {
+            "codes": unpack_bits(packed, [pq.nbits] * pq.M),
+            "codebooks": faiss.vector_to_array(pq.centroids).reshape(pq.M, pq.ksub, pq.dsub),
+        }
+    summed = index.rq if hasattr(index, "rq") else index.lsq
+    widths = faiss.vector_to_array(summed.nbits).tolist()
+    offsets = np.cumsum([0, *(1 << width for width in widths)])
+    words = faiss.vector_to_array(summed.codebooks).reshape(offsets[-1], -1)
+    size = 1 << max(widths)
+    rows = [  # smaller codebooks are filled up with their first codeword
+        np.where(np.arange(size) < stop - start, start + np.arange(size), start)
+        for start, stop in itertools.pairwise(offsets.tolist())
+    ]
+    return {
+        "family": Family.RESIDUAL,
+        "codes": unpack_bits(packed, widths),
+        "codebooks": words[np.stack(rows)],
+    }
 
 
 def _centroids(faiss: ModuleType, index: Any) -> FloatArray:
@@ -219,6 +238,10 @@ def _from_lists(faiss: ModuleType, index: Any) -> tuple[Array, Array, IntArray]:
 
 
 _KINDS: Mapping[str, Callable[[ModuleType, Any, Metric], dict[str, Any]]] = {
-    "IndexPQ": _flat_pq,
-    "IndexIVFPQ": _ivf_pq,
+    "IndexPQ": _flat,
+    "IndexIVFPQ": _lists,
+    "IndexResidualQuantizer": _flat,
+    "IndexIVFResidualQuantizer": _lists,
+    "IndexLocalSearchQuantizer": _flat,
+    "IndexIVFLocalSearchQuantizer": _lists,
 }
