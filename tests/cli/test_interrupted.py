@@ -64,7 +64,8 @@ def test_a_resumed_training_ends_as_the_unbroken_one(stopped, unbroken, tmp_path
 
 
 def unbroken_steps(tensors):
-    return int(tensors["optimizer/model/item_tower.embedding.weight/step"])
+    # The query tower: item tower and layer rest while codes are frozen.
+    return int(tensors["optimizer/model/query_tower.embedding.weight/step"])
 
 
 def test_resume_with_other_settings_is_refused(stopped, tmp_path):
