@@ -193,9 +193,9 @@ def old_headline() -> str:
     files = " and ".join(link(f"joint_vs_after_{name}") for name in SETS)
     lines += [
         "",
-        f"{source}, product codes, the command line's defaults of then (they have changed since, see "
-        f"DESIGN.md, The recipe): {files}. Those were chosen with an eye on gowalla's test users, so "
-        "our row flatters there; amazon-book came only afterwards.",
+        f"{source}, product codes, the command line's defaults of then (they have changed since, "
+        f"see DESIGN.md, The recipe): {files}. Those were chosen with an eye on gowalla's test "
+        "users, so our row flatters there; amazon-book came only afterwards.",
     ]
     return "\n".join(lines)
 
