@@ -28,9 +28,10 @@ NUM_USERS, NUM_ITEMS, BATCH_SIZE, DIM = 29_858, 40_981, 4096, 64
 
 
 CASES = {
-    "num_lists=0": (0, 1.0),
-    "num_lists=256, loss on lists": (256, 1.0),
-    "num_lists=256, layer alone": (256, 0.0),
+    "num_lists=0": ("product", 0, 1.0),
+    "num_lists=256, loss on lists": ("product", 256, 1.0),
+    "num_lists=256, layer alone": ("product", 256, 0.0),
+    "residual codes, num_lists=0": ("residual", 0, 1.0),
 }
 
 
@@ -69,10 +70,12 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=60)
     repetitions = parser.parse_args().repetitions
     figures, pairs = {}, random_pairs()
-    for case, (num_lists, coarse_weight) in CASES.items():
+    for case, (family, num_lists, coarse_weight) in CASES.items():
         config = Config(
             model=ModelConfig(dim=DIM),
-            layer=LayerConfig(num_subspaces=8, num_codewords=256, num_lists=num_lists),
+            layer=LayerConfig(
+                family=family, num_subspaces=8, num_codewords=256, num_lists=num_lists
+            ),
             train=TrainConfig(batch_size=BATCH_SIZE, coarse_weight=coarse_weight, device="cpu"),
         )
         states = {
