@@ -204,7 +204,21 @@ def old_headline() -> str:
         f"see DESIGN.md, The recipe): {files}. Those were chosen with an eye on gowalla's test "
         "users, so our row flatters there; amazon-book came only afterwards.",
     ]
+    if (ROOT / "benchmarks" / "results" / "compare_gowalla.json").exists():
+        lines += ["", residual_codes(result("compare_gowalla"))]
     return "\n".join(lines)
+
+
+def residual_codes(found: dict[str, Any]) -> str:
+    """Return a sentence on residual codes of 8 bytes."""
+    verdict = next(v for v in found["verdicts"] if v["name"] == "ours-residual")
+    best = verdict["recall"] / verdict["over_best"]
+    return (
+        "**Residual codes** (`--family residual`), settings chosen on validation pairs, gowalla, "
+        f"{verdict['bytes']} bytes, one seed: recall@100 **{verdict['recall']:.4f}**, where exact "
+        f"float search has {verdict['recall'] / verdict['over_exact']:.4f} and the best index "
+        f"built afterwards ({verdict['best']}) {best:.4f}: {link('compare_gowalla')}."
+    )
 
 
 def table() -> str:

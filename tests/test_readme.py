@@ -63,8 +63,12 @@ def test_a_comparison_becomes_lines(monkeypatch):
 
     found = {
         "config": {"layer": {"family": "residual"}},
-        "mean": [mean(0, "float", 0.5), mean(8, "opq", 0.3), mean(8, "paper", 0.33)]
-        + [mean(8, "ours-residual", 0.44)],
+        "mean": [
+            mean(0, "float", 0.5),
+            mean(8, "opq", 0.3),
+            mean(8, "paper", 0.33),
+            mean(8, "ours-residual", 0.44),
+        ],
         "verdicts": [
             {"name": "ours-product", "bytes": 8, "recall": 0.35, "best": "RQ", "over_best": 0.9},
             {
