@@ -214,7 +214,8 @@ def residual_codes(found: dict[str, Any]) -> str:
     verdict = next(v for v in found["verdicts"] if v["name"] == "ours-residual")
     best = verdict["recall"] / verdict["over_best"]
     return (
-        "**Residual codes** (`--family residual`), settings chosen on validation pairs, gowalla, "
+        "**Residual codes** (`--family residual`; the index's settings chosen mostly on validation "
+        "pairs, the towers' earlier with an eye on test users, which the twin has too), gowalla, "
         f"{verdict['bytes']} bytes, one seed: recall@100 **{verdict['recall']:.4f}**, where exact "
         f"float search has {verdict['recall'] / verdict['over_exact']:.4f} and the best index "
         f"built afterwards ({verdict['best']}) {best:.4f}: {link('compare_gowalla')}."
