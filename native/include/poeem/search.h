@@ -26,6 +26,8 @@ struct SearchRequest {
 // taken from the first.
 struct Segment {
   explicit Segment(const IndexView& items, const std::uint64_t* bits = nullptr);
+  Segment(const IndexView& items, const std::uint64_t* bits, std::int64_t count)
+      : view(&items), wanted(bits), num_wanted(count) {}
 
   const IndexView* view;
   const std::uint64_t* wanted;  // one bit per item, as SearchRequest::allowed; null = all

@@ -47,8 +47,8 @@ def check_put(
         array = as_array("codes", codes)
         count, name = check_codes(array, contents), "codes"
         checked = check_lists(lists, count, contents)
-        packed = array.astype(packed_dtype(contents.code_bits))
-        found = None if checked is None else checked.astype(np.int32)
+        packed = np.array(array, dtype=packed_dtype(contents.code_bits), order="C")
+        found = None if checked is None else np.array(checked, dtype=np.int32, order="C")
     if len(wanted) != count:
         raise ShapeError(f"ids: got {len(wanted)} for {count} {name}, wanted one for each")
     return Rows(wanted, packed, found, None, _titles(contents, titles, count))

@@ -168,7 +168,7 @@ class Changes:
             SaveError: the system refused; nothing changed.
         """
         row = encode(batch)
-        with self._errors(writing=True), self._transaction():
+        with self._errors(writing=True):  # a statement by itself is a transaction
             self._connection.execute(f"INSERT INTO changes ({_COLUMNS}) VALUES ({_marks(9)})", row)
 
     def forget(self, series: Series) -> None:

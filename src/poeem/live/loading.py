@@ -90,7 +90,9 @@ def apply(view: LiveView, batches: Sequence[Batch]) -> LiveView:
     if not batches:
         return view
     batch = fold(batches)
-    put = with_norms(batch.put.in_storage_order(), view.contents, view.snapshot.arrays)
+    put = batch.put
+    if view.contents.norms is not None:
+        put = with_norms(put.in_storage_order(), view.contents, view.snapshot.arrays)
     return view.changed(put, batch.removed, batch.number)
 
 

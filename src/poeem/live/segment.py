@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from poeem import _native
 from poeem.index.contents import IndexContents
-from poeem.index.engine import pack_bits
-from poeem.live.rows import Rows, contents_of, items_of, rows_of
+from poeem.live.rows import Rows, items_of, join_titles, rows_of, take_titles
 from poeem.types import Array, IntArray
 
 
@@ -22,27 +24,24 @@ class Lookup:
 
     def __init__(self, contents: IndexContents) -> None:
         """Nothing is sorted before it is needed."""
-        self._ids = contents.ids
-        self._num_items = contents.num_items
-        self._has_lists = contents.list_offsets is not None
-        self._sorted = contents.ids
-        self._order: Array | None = None
+        self._contents = contents
 
-    def positions(self, ids: IntArray) -> IntArray:
-        """Return the storage position of each of int64 [n] ids, -1 where there is no such item."""
-        if self._ids is None or self._sorted is None:
-            return np.where((ids >= 0) & (ids < self._num_items), ids, -1)
-        if self._has_lists and self._order is None:
-            order = np.argsort(self._ids, kind="stable")
-            self._sorted = self._ids[order]
-            self._order = order.astype(np.int32) if self._num_items < 1 << 31 else order
-        wanted = ids
-        if self._ids.dtype != np.int64:  # another type would have all of them converted
-            info = np.iinfo(self._ids.dtype)
-            wanted = np.clip(ids, info.min, info.max).astype(self._ids.dtype)
-        place = np.minimum(np.searchsorted(self._sorted, wanted), self._num_items - 1)
-        found = self._sorted[place] == ids
-        return np.where(found, place if self._order is None else self._order[place], -1)
+    @functools.cached_property
+    def native(self) -> _native.Lookup:
+        """What the engine looks up in."""
+        ids, num_items = self._contents.ids, self._contents.num_items
+        if ids is None or self._contents.list_offsets is None:
+            return _native.Lookup(num_items, sorted=ids)
+        order = np.argsort(ids, kind="stable")
+        narrow = order.astype(np.int32) if num_items < 1 << 31 else order
+        return _native.Lookup(num_items, sorted=ids[order], order=narrow)
+
+    @classmethod
+    def known(cls, contents: IndexContents, ids: Array, order: Array) -> Lookup:
+        """Return one of ids that are sorted already, and their order."""
+        lookup = cls(contents)
+        lookup.native = _native.Lookup(contents.num_items, sorted=ids, order=order)
+        return lookup
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,43 @@ class Segment:
     num_alive: int
 
     @classmethod
-    def of_rows(cls, rows: Rows, like: IndexContents, quantizer: _native.Arrays) -> Segment:
-        """Make a segment of at least one row, in storage order with norms."""
-        contents = contents_of(rows, like)
-        arrays = items_of(contents, quantizer)
-        return cls(contents, arrays, Lookup(contents), None, contents.num_items)
+    def joined(
+        cls, several: Sequence[Segment], rows: Rows, like: IndexContents, quantizer: _native.Arrays
+    ) -> Segment:
+        """Make a segment of what is alive in several and at least one row more, in any order.
+
+        Args:
+            several: segments of one quantizer.
+            rows: with norms; their ids are not alive in any of the segments.
+            like: the snapshot's contents. quantizer: its arrays.
+        """
+        parts = _native.join(
+            quantizer,
+            [(segment.arrays, segment.alive) for segment in several],
+            ids=rows.ids,
+            codes=rows.codes,
+            lists=rows.lists,
+            norms=rows.norms,
+        )
+        titles = None
+        if rows.titles is not None:
+            theirs = [segment.contents.titles for segment in several]
+            all_titles = join_titles([one for one in theirs if one is not None] + [rows.titles])
+            titles = None if all_titles is None else take_titles(all_titles, parts["places"])
+        contents = dataclasses.replace(
+            like,
+            num_items=len(parts["ids"]),
+            codes=parts["codes"],
+            list_offsets=parts.get("list_offsets"),
+            ids=parts["ids"],
+            norms=parts.get("norms"),
+            titles=titles,
+            fingerprint="",
+        )
+        lookup = Lookup(contents)
+        if "order" in parts:
+            lookup = Lookup.known(contents, parts["sorted"], parts["order"])
+        return cls(contents, items_of(contents, quantizer), lookup, None, contents.num_items)
 
     @classmethod
     def of_index(cls, contents: IndexContents, arrays: _native.Arrays) -> Segment:
@@ -72,24 +103,13 @@ class Segment:
 
     def find(self, ids: IntArray) -> IntArray:
         """Return the positions of ids, int64 [n], -1 where none is alive."""
-        positions = self.lookup.positions(ids)
-        if self.alive is None:
-            return positions
-        bits = self.alive[positions >> 6] >> (positions & 63).astype(np.uint64)  # of -1: any
-        return np.where((bits & np.uint64(1)).astype(bool) & (positions >= 0), positions, -1)
+        found: IntArray = self.lookup.native.find(np.ascontiguousarray(ids), alive=self.alive)
+        return found
 
-    def without(self, positions: IntArray) -> Segment:
-        """Return the same with the items at these positions dead; all of them are alive now."""
-        if not len(positions):
-            return self
-        if self.alive is None:
-            alive = pack_bits(np.ones(self.contents.num_items, dtype=bool))
-        else:
-            alive = self.alive.copy()
-        bits = np.uint64(1) << (positions & 63).astype(np.uint64)
-        np.bitwise_and.at(alive, positions >> 6, ~bits)
-        num_alive = self.num_alive - len(positions)
-        return Segment(self.contents, self.arrays, self.lookup, alive, num_alive)
+    def with_alive(self, alive: Array, num_fewer: int) -> Segment:
+        """Return the same with other bits, so many of them cleared."""
+        count = self.num_alive - num_fewer
+        return Segment(self.contents, self.arrays, self.lookup, alive, count)
 
     def flags(self) -> Array | None:
         """Return whether items are alive, bool [num_items]; None = all are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +29,6 @@ _TAIL_ROWS = 2048
 _MERGE_FACTOR = 8
 
 
-def let_others_run() -> None:
-    """Hand over the interpreter: a search that ends would else wait for all of a change."""
-    time.sleep(1e-6)
-
-
 @dataclass(frozen=True)
 class _Place:
     """Some of the ids asked for, in one segment. rows: their places among those asked for."""
@@ -58,7 +52,7 @@ class LiveView:
         self.num_items = sum(segment.num_alive for segment in segments)
         self._native = _native.Segments()
         for segment in segments:
-            self._native.add(segment.arrays, wanted=segment.alive)
+            self._native.add(segment.arrays, wanted=segment.alive, num_wanted=segment.num_alive)
 
     @classmethod
     def of_index(cls, index: Index, number: int) -> LiveView:
@@ -83,16 +77,18 @@ class LiveView:
         """Return the view after a change.
 
         Args:
-            put: items to add or replace, in storage order, with norms.
+            put: items to add or replace, in any order, with norms.
             removed: int64 [n], other ids than those put; unknown ones count for nothing.
             number: of the change.
         """
-        gone = np.concatenate([put.ids, removed])
-        segments = []
-        for segment in self.segments:
-            positions = segment.find(gone)
-            segments.append(segment.without(positions[positions >= 0]))
-            let_others_run()
+        dead = _native.without(
+            [(segment.lookup.native, segment.alive) for segment in self.segments],
+            [put.ids, removed],
+        )
+        segments = [
+            segment if cleared is None else segment.with_alive(*cleared)
+            for segment, cleared in zip(self.segments, dead, strict=True)
+        ]
         kept = [one for one in segments[1:] if one.num_alive]
         return LiveView([segments[0], *self._with_rows(kept, put)], number)
 
@@ -100,19 +96,17 @@ class LiveView:
         """Return the segments after the snapshot with more rows among them, merged."""
         if not len(rows):
             return later
-        several = [rows]
+        taken_in: list[Segment] = []
         count = len(rows)
         if later and later[-1].contents.num_items < _TAIL_ROWS:
             count += later[-1].num_alive
-            several.append(later.pop().rows())
+            taken_in.append(later.pop())
         if count >= _TAIL_ROWS:
             while later and later[-1].num_alive <= _MERGE_FACTOR * count:
                 count += later[-1].num_alive
-                several.append(later.pop().rows())
-        if len(several) > 1:
-            rows = concatenate(several).in_storage_order()
-            let_others_run()
-        return [*later, Segment.of_rows(rows, self.contents, self.snapshot.arrays)]
+                taken_in.append(later.pop())
+        joined = Segment.joined(taken_in, rows, self.contents, self.snapshot.arrays)
+        return [*later, joined]
 
     def search(
         self,

@@ -27,7 +27,7 @@ from poeem.live.changes import MAX_BATCH_BYTES, Changes, Series
 from poeem.live.loading import Known, apply, load
 from poeem.live.places import Places
 from poeem.live.rows import Rows, contents_of, no_rows
-from poeem.live.view import LiveView, let_others_run
+from poeem.live.view import LiveView
 from poeem.live.writer_lock import Acknowledged, Watch, WriterLock
 from poeem.types import IntArray
 
@@ -86,7 +86,6 @@ class Writer:
             self._require_usable()
             replaced = self._num_replaced
             rows = check_put(self.view.contents, ids, vectors, codes, lists, titles)
-            let_others_run()
             with self._changing:
                 self._require_usable()
                 if replaced != self._num_replaced:
@@ -152,7 +151,6 @@ class Writer:
             )
         batch = Batch(self.view.number + 1, time.time(), put, removed)
         view = apply(self.view, [batch])
-        let_others_run()
         try:
             self._changes.append(batch)
         except SaveError:
