@@ -1,6 +1,8 @@
 // What a change does to a live index, without the interpreter: searches of other threads go on meanwhile.
 #include "poeem/changes.h"
 
+#include <pthread.h>
+
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
@@ -11,6 +13,7 @@
 #include <utility>
 
 #include "arrays.h"
+#include "turns.h"
 
 using namespace nanobind::literals;
 
@@ -255,6 +258,13 @@ nb::dict join(const Arrays& quantizer, const std::vector<std::pair<const Arrays*
 }  // namespace
 
 void add_changes(nb::module_& m) {
+  pthread_atfork(nullptr, nullptr, after_fork);
+  nb::class_<Changing>(m, "Changing", "Around a change: a search that ends meanwhile waits awake for the interpreter.")
+      .def(nb::init<>())
+      .def("__enter__", [](Changing&) { Changing::enter(); })
+      .def("__exit__", [](Changing&, const nb::args&) { Changing::exit(); },
+           nb::sig("def __exit__(self, *args: object) -> None"));
+  m.def("let_searches_in", &let_searches_in, "Let go of the interpreter, if a search waits for it awake.");
   nb::class_<Lookup>(m, "Lookup", "Where ids stand in an index; the arrays are borrowed.")
       .def(nb::init<std::int64_t, std::optional<Ids>, std::optional<Order>>(), "num_items"_a, nb::kw_only(),
            "sorted"_a.noconvert().none() = nb::none(), "order"_a.noconvert().none() = nb::none(),

@@ -14,6 +14,7 @@
 #include "poeem/norms.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
+#include "turns.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -78,7 +79,7 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
   auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   {
-    nb::gil_scoped_release release;
+    const ReleasedToSearch released;
     poeem::search(segments.get(), widens, request, ids.data(), scores.data());
   }
   return {ids, scores};

@@ -11,7 +11,7 @@ from poeem.errors import DtypeError, NonFiniteError, ShapeError
 from poeem.types import Array, FloatArray
 
 MAX_ROWS_NAMED = 10
-_FEW = 4096
+_FEW = 1 << 14
 
 
 def as_array(name: str, value: Any) -> Array:

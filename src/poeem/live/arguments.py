@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.errors import ConfigError, IdError, ShapeError
 from poeem.index.arguments import check_codes, check_ids, check_lists
@@ -37,11 +38,13 @@ def check_put(
     if (vectors is None) == (codes is None):
         raise ConfigError("vectors and codes: wanted one of them")
     wanted = check_distinct_ids(ids)
+    _native.let_searches_in()
     if vectors is not None:
         if lists is not None:
             raise ConfigError("lists: wanted with codes only; of vectors they are found")
         array = check_vectors("vectors", vectors, contents.dim)
         count, name = len(array), "vectors"
+        _native.let_searches_in()
         packed, found = encode(contents, array)
     else:
         array = as_array("codes", codes)

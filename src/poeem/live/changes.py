@@ -161,13 +161,12 @@ class Changes:
             self._connection.execute("DELETE FROM changes")
             self._write_series(series)
 
-    def append(self, batch: Batch) -> None:
-        """Write a change; it is on the disk when this returns.
+    def append(self, row: tuple[Any, ...]) -> None:
+        """Write a change, as `encode` makes it; it is on the disk when this returns.
 
         Raises:
             SaveError: the system refused; nothing changed.
         """
-        row = encode(batch)
         with self._errors(writing=True):  # a statement by itself is a transaction
             self._connection.execute(f"INSERT INTO changes ({_COLUMNS}) VALUES ({_marks(9)})", row)
 

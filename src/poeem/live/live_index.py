@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from poeem import _native
 from poeem.config import SearchConfig
 from poeem.errors import ConfigError
 from poeem.index.calibration import Calibration
@@ -134,7 +135,8 @@ class LiveIndex:
             ConfigError: the index is read only, or closed; or arguments that do not go together.
             SaveError: the system refused, e.g. a full disk; nothing changed.
         """
-        self._writer().put(ids, vectors, codes, lists, titles, only_new=True)
+        with _native.Changing():
+            self._writer().put(ids, vectors, codes, lists, titles, only_new=True)
 
     def update(
         self,
@@ -146,7 +148,8 @@ class LiveIndex:
         titles: Iterable[str] | None = None,
     ) -> None:
         """Add items, or replace those that are there, titles and all; else as `add`."""
-        self._writer().put(ids, vectors, codes, lists, titles, only_new=False)
+        with _native.Changing():
+            self._writer().put(ids, vectors, codes, lists, titles, only_new=False)
 
     def remove(self, ids: Any, *, ignore_missing: bool = False) -> None:
         """Remove items; durable, and seen by every search, when this returns.
@@ -159,7 +162,8 @@ class LiveIndex:
             IdError: an id is not there, or twice; nothing changed.
             ConfigError, SaveError: as in `add`.
         """
-        self._writer().remove(ids, ignore_missing=ignore_missing)
+        with _native.Changing():
+            self._writer().remove(ids, ignore_missing=ignore_missing)
 
     def compact(self) -> bool:
         """Fold all changes into a new snapshot; searches and changes go on meanwhile.

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -68,14 +69,15 @@ class Segment:
             rows: with norms; their ids are not alive in any of the segments.
             like: the snapshot's contents. quantizer: its arrays.
         """
-        parts = _native.join(
+        parts: dict[str, Any] = _native.join(
             quantizer,
             [(segment.arrays, segment.alive) for segment in several],
             ids=rows.ids,
-            codes=rows.codes,
+            codes=np.ascontiguousarray(rows.codes),
             lists=rows.lists,
             norms=rows.norms,
         )
+        _native.let_searches_in()
         titles = None
         if rows.titles is not None:
             theirs = [segment.contents.titles for segment in several]
@@ -91,6 +93,7 @@ class Segment:
             titles=titles,
             fingerprint="",
         )
+        _native.let_searches_in()
         lookup = Lookup(contents)
         if "order" in parts:
             lookup = Lookup.known(contents, parts["sorted"], parts["order"])

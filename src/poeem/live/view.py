@@ -81,7 +81,7 @@ class LiveView:
             removed: int64 [n], other ids than those put; unknown ones count for nothing.
             number: of the change.
         """
-        dead = _native.without(
+        dead: list[Any] = _native.without(
             [(segment.lookup.native, segment.alive) for segment in self.segments],
             [put.ids, removed],
         )
@@ -89,6 +89,7 @@ class LiveView:
             segment if cleared is None else segment.with_alive(*cleared)
             for segment, cleared in zip(self.segments, dead, strict=True)
         ]
+        _native.let_searches_in()
         kept = [one for one in segments[1:] if one.num_alive]
         return LiveView([segments[0], *self._with_rows(kept, put)], number)
 
@@ -106,6 +107,7 @@ class LiveView:
                 count += later[-1].num_alive
                 taken_in.append(later.pop())
         joined = Segment.joined(taken_in, rows, self.contents, self.snapshot.arrays)
+        _native.let_searches_in()
         return [*later, joined]
 
     def search(

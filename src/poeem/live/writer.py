@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem import _native
 from poeem.errors import ChangesError, ConfigError, IdError, InputError, SaveError
 from poeem.files import replace_file
 from poeem.index.builder import narrow_ids
@@ -23,7 +24,7 @@ from poeem.index.format import write_index
 from poeem.index.index import Index
 from poeem.live.arguments import check_distinct_ids, check_put, named
 from poeem.live.batch import Batch
-from poeem.live.changes import MAX_BATCH_BYTES, Changes, Series
+from poeem.live.changes import MAX_BATCH_BYTES, Changes, Series, encode
 from poeem.live.loading import Known, apply, load
 from poeem.live.places import Places
 from poeem.live.rows import Rows, contents_of, no_rows
@@ -151,8 +152,10 @@ class Writer:
             )
         batch = Batch(self.view.number + 1, time.time(), put, removed)
         view = apply(self.view, [batch])
+        _native.let_searches_in()
+        row = encode(batch)
         try:
-            self._changes.append(batch)
+            self._changes.append(row)
         except SaveError:
             # Nobody may go on who does not know what is on the disk.
             self._usable = False
