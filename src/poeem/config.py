@@ -87,9 +87,9 @@ class LayerConfig(_Checked):
     """The index layer: what is trained with the model and becomes the index."""
 
     family: str = setting(
-        "product",
-        "product: one codeword per slice of the vector, cheap tables; residual: full-width "
-        "codewords added up, better recall at the same bytes",
+        "residual",
+        "residual: full-width codewords added up, the better recall at the same bytes; product: "
+        "one codeword per slice of the vector, cheaper tables",
         choices=("product", "residual"),
     )
     num_subspaces: int = setting(
@@ -214,6 +214,15 @@ class TrainConfig(_Checked):
         "last epochs in which codes and item tower stay, and codewords and query tower learn from "
         "the retrieval loss; a float twin has none",
         low=0,
+    )
+    refit_below: int = setting(
+        100,
+        "where codes freeze after fewer steps with the index than this, codebooks and codes are "
+        "fitted to the vectors once more: they had no time to follow; 0 = never",
+        low=0,
+    )
+    refit_beam: int = setting(
+        8, "residual codes: width of the search for codes in that fit", low=1, high=256
     )
     frozen_rate: float = setting(
         0.2, "share of the step sizes that the frozen epochs begin with", low=0, high=1

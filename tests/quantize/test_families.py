@@ -32,7 +32,7 @@ def test_residual_codes_need_no_divisor_of_dim():
     layer, x = warm("residual", dim=7)
     assert layer(x).vectors.shape == x.shape
     with pytest.raises(ConfigError, match="multiple of num_subspaces"):
-        IndexLayer(7, num_subspaces=3)
+        IndexLayer(7, family="product", num_subspaces=3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,8 +10,8 @@ from .test_rotation import random_rotation
 
 def literal_layer(**settings):
     """Two subspaces of width 1, codewords 0 and 10, no rotation: everything by hand."""
-    defaults = {"num_subspaces": 2, "num_codewords": 2, "rotation": False, "gradient": "both"}
-    layer = IndexLayer(2, **(defaults | settings))
+    defaults = {"family": "product", "num_subspaces": 2, "num_codewords": 2, "gradient": "both"}
+    layer = IndexLayer(2, **(defaults | {"rotation": False} | settings))
     layer.warm_start(torch.tensor([[0.0, 0.0], [10.0, 10.0]]))
     with torch.no_grad():
         layer.codebooks.copy_(torch.tensor([[[0.0], [10.0]], [[0.0], [10.0]]]))
@@ -89,6 +89,7 @@ def test_lower_distortion_by_training_alone():
     x = torch.randn(512, 16, generator=generator) @ random_rotation(16) * torch.linspace(0.1, 2, 16)
     layer = IndexLayer(
         16,
+        family="product",
         num_subspaces=4,
         num_codewords=8,
         pass_through_steps=None,
@@ -112,7 +113,8 @@ def test_lower_distortion_by_training_alone():
 
 def test_coarse_vectors_are_the_centroids_with_a_straight_through_gradient():
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    layer = IndexLayer(8, num_subspaces=2, num_codewords=8, num_lists=4, pass_through_steps=None)
+    sizes = {"num_subspaces": 2, "num_codewords": 8, "num_lists": 4}
+    layer = IndexLayer(8, **sizes, rotation=True, pass_through_steps=None)
     assert layer(x).coarse_vectors is None
     layer.warm_start(x)
     out = layer(x)

@@ -19,7 +19,7 @@ from poeem.errors import (
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer, Phase
 
-SMALL = dict(num_subspaces=4, num_codewords=8)  # noqa: C408
+SMALL = dict(family="product", num_subspaces=4, num_codewords=8)  # noqa: C408
 
 
 def sample(n=64, dim=16, seed=0):
@@ -242,7 +242,8 @@ def test_revival_can_be_switched_off():
 def test_warm_start_uses_codewords_that_random_ones_do_not():
     """The paper's reason for the warm start (figure 2)."""
     x = 0.1 * sample(512)
-    warm = IndexLayer(16, num_subspaces=4, num_codewords=64, pass_through_steps=None)
+    sizes = {"num_subspaces": 4, "num_codewords": 64}
+    warm = IndexLayer(16, family="product", **sizes, pass_through_steps=None)
     warm.warm_start(x)
     cold = copy.deepcopy(warm)
     with torch.no_grad():
@@ -321,7 +322,7 @@ def test_too_few_vectors_for_the_warm_start():
 @pytest.mark.parametrize(
     ("dim", "settings", "message"),
     [
-        (10, {"num_subspaces": 4}, "got 10, wanted a positive multiple of num_subspaces"),
+        (10, SMALL, "got 10, wanted a positive multiple of num_subspaces"),
         (16, {"num_codewords": 1}, "wanted 2 to 65536"),
         (16, {"num_lists": -1}, "LayerConfig.num_lists: got -1"),
         (16, {"num_samples": 256, "num_codewords": 257}, "num_samples: got 256"),

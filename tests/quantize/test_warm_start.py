@@ -16,6 +16,7 @@ from .test_rotation import random_rotation
 
 def fit(x, **changes):
     settings = {
+        "family": "product",
         "num_subspaces": 4,
         "num_codewords": 16,
         "kmeans_iterations": 10,

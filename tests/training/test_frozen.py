@@ -1,5 +1,7 @@
 """The last phase: codes and item tower stay, codewords and query tower learn."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -19,8 +21,8 @@ class Snapshots:
         self.state = state
         freeze = state.freeze
 
-        def kept():
-            freeze()
+        def kept(beam=None):
+            freeze(beam)
             self.items = state.model.all_items().clone()
             self.queries = state.model.query_tower.embedding.weight.detach().clone()
             self.codebooks = state.layer.codebooks.detach().clone()
@@ -52,7 +54,7 @@ def test_the_index_has_the_codes_that_were_trained(trained, metric):
     state, _ = trained
     vectors = state.model.all_items()
     index = poeem.build_index(state.quantizer(), None, vectors, metric=metric)
-    decoded = state.layer.decode(*state.frozen)
+    decoded = state.layer.decode(state.frozen.codes, state.frozen.lists)
     query = np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32)
     found = index.search(query, k=len(vectors))
     products = torch.from_numpy(query) @ decoded.T
@@ -67,7 +69,7 @@ def test_vectors_of_no_item_get_their_nearest_codewords(trained):
     other = torch.randn(5, 16, generator=torch.Generator().manual_seed(0)).numpy()
     mixed = np.concatenate([other, state.model.all_items().numpy()[7:9]])
     codes, lists = state.quantizer().encode_numpy(mixed)
-    nearest, near = state.layer.encode_numpy(other)
+    nearest, near = state.layer.encode_numpy(other, beam=state.frozen.beam)
     assert np.array_equal(codes[:5], nearest)
     assert np.array_equal(lists[:5], near)
     assert np.array_equal(codes[5:], state.frozen.codes[7:9].numpy())
@@ -90,3 +92,50 @@ def test_a_float_twin_has_no_codes(taste):  # noqa: F811
     for ask in (twin.item_codes, twin.quantizer):
         with pytest.raises(NotWarmError, match="float twin"):
             ask()
+
+
+@pytest.fixture(params=["product", "residual"])
+def short(request, taste):  # noqa: F811
+    """Two states at the freeze, after few steps: as trained, and fitted once more."""
+    states = []
+    for below in (0, 1000):
+        settings = config()
+        train_settings = dataclasses.replace(settings.train, refit_below=below, frozen_rate=0.0)
+        layer = poeem.config.LayerConfig(
+            family=request.param, num_subspaces=4, num_codewords=16, query_power=0.0
+        )
+        parts = (settings.data, settings.model, layer, train_settings)
+        states.append(train(new_state(poeem.config.Config(*parts)), taste[0]))
+    return states
+
+
+def distortion(state):
+    decoded = state.layer.decode(state.frozen.codes, state.frozen.lists)
+    return float((state.model.all_items() - decoded).square().sum(1).mean())
+
+
+def test_after_few_steps_codes_are_fitted_once_more(short):
+    trained, fitted = short
+    assert torch.equal(trained.model.all_items(), fitted.model.all_items())
+    assert distortion(fitted) < 0.98 * distortion(trained)
+
+
+def test_other_vectors_are_encoded_by_the_same_beam(short):
+    fitted = short[1]
+    assert fitted.frozen.beam == fitted.config.train.refit_beam
+    again = new_state(fitted.config)
+    again.load_tensors(fitted.tensors())
+    assert again.frozen.beam == fitted.frozen.beam
+    other = torch.randn(200, 16, generator=torch.Generator().manual_seed(0)).numpy()
+    codes, _ = again.quantizer().encode_numpy(other)
+    assert np.array_equal(codes, fitted.layer.encode_numpy(other, beam=8)[0])
+    if fitted.config.layer.family == "residual":
+        assert not np.array_equal(codes, fitted.layer.encode_numpy(other)[0])
+
+
+def test_no_refit_before_the_warm_start():
+    layer = poeem.IndexLayer(16, num_subspaces=4, num_codewords=16)
+    before = layer.codebooks.detach().clone()
+    with pytest.raises(NotWarmError):
+        layer.refit(torch.randn(64, 16))
+    assert torch.equal(layer.codebooks, before)

@@ -23,8 +23,11 @@ class Family(Protocol):
         """Return [num_subspaces, num_codewords, width]."""
         ...
 
-    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
-        """Return codes int64 [n, num_subspaces] of float [n, dim]."""
+    def assign(self, residuals: Tensor, codebooks: Tensor, beam: int | None = None) -> Tensor:
+        """Return codes int64 [n, num_subspaces] of float [n, dim].
+
+        A beam, where codes are looked for by one, may be another than the configured.
+        """
         ...
 
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
@@ -34,7 +37,11 @@ class Family(Protocol):
     def fit(
         self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Return codebooks for float [n, dim], from `codebooks` on where the family can."""
+        """Return codebooks for float [n, dim]."""
+        ...
+
+    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+        """Return codebooks nearer to float [n, dim], from `codebooks` on."""
         ...
 
     def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
@@ -61,7 +68,12 @@ class Product:
         config = self._config
         return config.num_subspaces, config.num_codewords, dim // config.num_subspaces
 
-    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
+    def assign(
+        self,
+        residuals: Tensor,
+        codebooks: Tensor,
+        beam: int | None = None,  # noqa: ARG002 - slices are independent
+    ) -> Tensor:
         """Return the nearest codeword of every slice."""
         return product.assign(residuals, codebooks)
 
@@ -83,6 +95,10 @@ class Product:
             codebooks=codebooks,
         )
 
+    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:  # noqa: ARG002
+        """Return k-means of every slice, from `codebooks` on."""
+        return self.fit(residuals, codebooks, torch.Generator())
+
     def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
         """Return the slices of these residuals."""
         return product.split(residuals, len(codebooks))[subspaces, torch.arange(len(residuals))]
@@ -103,9 +119,9 @@ class Residual:
         """Return [num_subspaces, num_codewords, dim]."""
         return self._config.num_subspaces, self._config.num_codewords, dim
 
-    def assign(self, residuals: Tensor, codebooks: Tensor) -> Tensor:
+    def assign(self, residuals: Tensor, codebooks: Tensor, beam: int | None = None) -> Tensor:
         """Return the codes that a beam search finds."""
-        return residual.assign(residuals, codebooks, beam=self._config.beam)
+        return residual.assign(residuals, codebooks, beam=beam or self._config.beam)
 
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
         """Return the sum of the codewords."""
@@ -128,6 +144,10 @@ class Residual:
             beam=config.beam,
             generator=generator,
         )
+
+    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+        """Return codebooks after rounds over all of them."""
+        return residual.improve(residuals, codebooks, rounds=self._config.refit_rounds, beam=beam)
 
     def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
         """Return what the codebooks before each one leave over of these residuals."""

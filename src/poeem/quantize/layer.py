@@ -215,6 +215,36 @@ class IndexLayer(nn.Module):
         self._samples.clear()
         self.phase = Phase.JOINT
 
+    @torch.no_grad()
+    def refit(
+        self, vectors: Tensor, queries: Tensor | None = None, *, beam: int | None = None
+    ) -> None:
+        """Fit the codebooks once more, from where they are; rotation and centroids stay.
+
+        Args:
+            vectors, queries: as in `warm_start`; without queries the metric stays what it was.
+            beam: residual codes: width of the search for codes; None = the configured.
+
+        Raises:
+            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError.
+        """
+        self._require_warm("codebooks")
+        x = self._checked(vectors).detach()
+        asked = None if queries is None else self._checked(queries).detach()
+        if len(x) > self.config.num_samples:
+            generator = torch.Generator().manual_seed(self.config.seed)
+            x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
+        residuals, _ = self._residuals(x)
+        beam = beam or self.config.beam
+        if self.metric is None:
+            self.codebooks.copy_(self.family.refit(residuals, self.codebooks.detach(), beam))
+            return
+        if asked is not None:
+            self.metric.copy_(query_metric(asked, self.config.query_power))
+        weighed = self.codebooks.detach() @ self.metric.T
+        weighed = self.family.refit(residuals @ self.metric.T, weighed, beam)
+        self.codebooks.copy_(weighed @ torch.linalg.inv(self.metric).T)
+
     def _advance(self, x: Tensor) -> None:
         """Move through the phases, one training step at a time."""
         waited = self.config.pass_through_steps
@@ -280,13 +310,10 @@ class IndexLayer(nn.Module):
         def random_rows(count: int) -> Tensor:
             return torch.randint(len(x), (count,), generator=generator).to(x.device)
 
-        rotated = self._rotate(x)
         dead_lists = (self.list_counts == 0).nonzero()[:, 0]
         if len(dead_lists):
-            self.centroids[dead_lists] = rotated[random_rows(len(dead_lists))]
-        residuals = rotated
-        if self.num_lists:
-            residuals = rotated - self.centroids[coarse.assign(rotated, self.centroids)]
+            self.centroids[dead_lists] = self._rotate(x)[random_rows(len(dead_lists))]
+        residuals, _ = self._residuals(x)
         subspaces, dead = (self.codeword_counts == 0).nonzero(as_tuple=True)
         if len(dead):
             rows = random_rows(len(dead))
@@ -298,14 +325,18 @@ class IndexLayer(nn.Module):
     # Codes
 
     @torch.no_grad()
-    def encode(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode(self, vectors: Tensor, *, beam: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Return codes int64 [n, num_subspaces] and lists int64 [n] (None without lists).
+
+        Args:
+            vectors: [n, dim].
+            beam: residual codes: width of the search for codes; None = the configured.
 
         Raises:
             NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError.
         """
         self._require_warm("codes")
-        return self._assign(self._checked(vectors))
+        return self._assign(self._checked(vectors), beam)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, lists: Tensor | None = None) -> Tensor:
@@ -365,9 +396,12 @@ class IndexLayer(nn.Module):
             family=self.config.family,
         )
 
-    def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
+    def encode_numpy(
+        self, vectors: FloatArray, *, beam: int | None = None
+    ) -> tuple[Array, Array | None]:
         """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
-        codes, lists = self.encode(torch.as_tensor(vectors, device=self.codebooks.device))
+        given = torch.as_tensor(vectors, device=self.codebooks.device)
+        codes, lists = self.encode(given, beam=beam)
         dtype = "uint8" if self.num_codewords <= 256 else "uint16"
         packed: Array = codes.cpu().numpy().astype(dtype)
         return packed, None if lists is None else lists.cpu().numpy().astype("int32")
@@ -375,18 +409,22 @@ class IndexLayer(nn.Module):
     def _rotate(self, x: Tensor) -> Tensor:
         return x if self.rotation is None else x @ self.rotation.T
 
+    def _residuals(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return Rx - v_psi(Rx) and psi, or Rx and None without lists."""
+        rotated = self._rotate(x)
+        if not self.num_lists:
+            return rotated, None
+        lists = coarse.assign(rotated, self.centroids)
+        return rotated - self.centroids[lists], lists
+
     @torch.no_grad()
-    def _assign(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return psi and phi of x."""
-        residuals = self._rotate(x)
-        lists = None
-        if self.num_lists:
-            lists = coarse.assign(residuals, self.centroids)
-            residuals = residuals - self.centroids[lists]
+    def _assign(self, x: Tensor, beam: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return phi and psi of x."""
+        residuals, lists = self._residuals(x)
         if self.metric is None:
-            return self.family.assign(residuals, self.codebooks), lists
+            return self.family.assign(residuals, self.codebooks, beam), lists
         weighed = self.codebooks @ self.metric.T
-        return self.family.assign(residuals @ self.metric.T, weighed), lists
+        return self.family.assign(residuals @ self.metric.T, weighed, beam), lists
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
         """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""

@@ -120,7 +120,12 @@ def fit(
         )[0]
         left = left - book[nearest(left.unsqueeze(0), book.unsqueeze(0))[0]]
         books.append(book)
-    codebooks = torch.stack(books)
+    return improve(residuals, torch.stack(books), rounds=rounds, beam=beam)
+
+
+@torch.no_grad()
+def improve(residuals: Tensor, codebooks: Tensor, *, rounds: int, beam: int) -> Tensor:
+    """Return codebooks after so many alternations of codes by beam and codewords by `refit`."""
     for _ in range(rounds):
         codebooks = refit(residuals, assign(residuals, codebooks, beam=beam), codebooks)
     return codebooks

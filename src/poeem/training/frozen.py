@@ -16,10 +16,12 @@ class ItemCodes(NamedTuple):
     """Codes of the whole catalogue.
 
     codes: int64 [num_items, num_subspaces]. lists: int64 [num_items], or None without lists.
+    beam: residual codes: the width they were looked for with; None = the layer's.
     """
 
     codes: Tensor
     lists: Tensor | None
+    beam: int | None = None
 
     def of(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return codes and lists of item numbers int64 [n]."""
@@ -40,6 +42,7 @@ class FrozenQuantizer:
 
     def __init__(self, layer: IndexLayer, vectors: FloatArray, frozen: ItemCodes) -> None:
         self._layer = layer
+        self._beam = frozen.beam
         keys = _keys(vectors)
         self._rows = np.argsort(keys, kind="stable")
         self._keys = keys[self._rows]
@@ -52,7 +55,7 @@ class FrozenQuantizer:
 
     def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
         """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
-        codes, lists = self._layer.encode_numpy(vectors)
+        codes, lists = self._layer.encode_numpy(vectors, beam=self._beam)
         keys = _keys(vectors)
         place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         known = np.flatnonzero(self._keys[place] == keys)
@@ -72,8 +75,11 @@ def _keys(vectors: FloatArray) -> IntArray:
 
 
 @torch.no_grad()
-def encode_items(layer: IndexLayer, vectors: Tensor, batch_size: int = 65_536) -> ItemCodes:
+def encode_items(
+    layer: IndexLayer, vectors: Tensor, *, beam: int | None = None, batch_size: int = 65_536
+) -> ItemCodes:
     """Return the codes that the layer finds for float [num_items, dim]."""
-    parts = [layer.encode(part) for part in vectors.split(batch_size)]
+    parts = [layer.encode(part, beam=beam) for part in vectors.split(batch_size)]
     lists = [part for _, part in parts if part is not None]
-    return ItemCodes(torch.cat([codes for codes, _ in parts]), torch.cat(lists) if lists else None)
+    codes = torch.cat([codes for codes, _ in parts])
+    return ItemCodes(codes, torch.cat(lists) if lists else None, beam)

@@ -69,8 +69,7 @@ def train(
                     on_warm_start(state)
                 warm_start(state, pairs, display)
             if layer is not None and state.epoch == _first_frozen(config) and state.batch == 0:
-                state.freeze()
-                display.message("codes frozen: codewords and query tower go on")
+                freeze(state, pairs, display)
             for users, items in pairs.batches(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
@@ -202,7 +201,8 @@ def evaluate_state(
     ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude)
     figures = evaluation.score(ranked)
     if layer is not None and layer.phase is Phase.JOINT:
-        quantized = layer.decode(*state.item_codes())
+        found = state.item_codes()
+        quantized = layer.decode(found.codes, found.lists)
         ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude)
         figures |= {f"quantized_{k}": v for k, v in evaluation.score(ranked).items()}
         figures |= layer.health(items[: layer.config.num_samples]).to_dict()
@@ -220,6 +220,24 @@ def warm_start(state: TrainingState, pairs: TrainingPairs, display: Display) -> 
     layer.warm_start(state.model.all_items(), _sample_queries(state, pairs))
     used = layer.health(state.model.all_items()[: layer.config.num_samples])
     display.message(f"warm start: distortion {used.distortion:.4f}")
+
+
+def freeze(state: TrainingState, pairs: TrainingPairs, display: Display) -> None:
+    """Let the codes of the catalogue stay from now on; after few joint steps fit them once more.
+
+    After many steps towers and codewords have grown together, and a fit to the vectors alone undoes
+    it, even where the training loss gets smaller. After few, the towers have left small-stepping
+    codewords behind, and a fit gains much.
+    """
+    config, layer = state.config.train, state.layer
+    joint_steps = (state.epoch - config.warm_start_epoch) * pairs.num_batches(config.batch_size)
+    if layer is None or joint_steps >= config.refit_below:
+        state.freeze()
+        display.message("codes frozen: codewords and query tower go on")
+        return
+    layer.refit(state.model.all_items(), _sample_queries(state, pairs), beam=config.refit_beam)
+    state.freeze(config.refit_beam)
+    display.message("codes fitted once more and frozen: codewords and query tower go on")
 
 
 @torch.no_grad()

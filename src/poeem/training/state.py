@@ -88,14 +88,17 @@ class TrainingState:
         if self.givens is not None:
             self.givens.param_groups[0]["lr"] = self.config.train.rotation_learning_rate * factor
 
-    def freeze(self) -> None:
-        """Let the codes of the catalogue stay as they are from now on.
+    def freeze(self, beam: int | None = None) -> None:
+        """Let the codes of the catalogue stay as the layer finds them now.
+
+        Args:
+            beam: residual codes: width of the search for them; None = the layer's.
 
         Raises:
             NotWarmError: before the warm start.
         """
         if self.layer is not None:
-            self.frozen = encode_items(self.layer, self.model.all_items())
+            self.frozen = encode_items(self.layer, self.model.all_items(), beam=beam)
 
     def item_codes(self) -> ItemCodes:
         """Return the codes of the catalogue: the frozen ones, or those the layer finds now.
@@ -138,6 +141,8 @@ class TrainingState:
             found |= {f"layer/{k}": v for k, v in self.layer.state_dict().items()}
         if self.frozen is not None:
             found["frozen/codes"] = self.frozen.codes.to(torch.int32)
+            if self.frozen.beam is not None:
+                found["frozen/beam"] = torch.tensor(self.frozen.beam)
             if self.frozen.lists is not None:
                 found["frozen/lists"] = self.frozen.lists.to(torch.int32)
         for name, parameter, optimizer in self._optimized():
@@ -160,7 +165,8 @@ class TrainingState:
         codes, lists = tensors.get("frozen/codes"), tensors.get("frozen/lists")
         if self.layer is not None and codes is not None:
             kept = None if lists is None else lists.long().to(self.device)
-            self.frozen = ItemCodes(codes.long().to(self.device), kept)
+            beam = int(tensors["frozen/beam"]) if "frozen/beam" in tensors else None
+            self.frozen = ItemCodes(codes.long().to(self.device), kept, beam)
         for name, parameter, optimizer in self._optimized():
             state = _below(tensors, f"optimizer/{name}/")
             if state and isinstance(optimizer, GivensDescent):
