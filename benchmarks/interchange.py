@@ -118,8 +118,7 @@ def exports_of_glove(num_items: int, families: list[str]) -> Iterator[tuple[str,
             for rotation in (False, True):
                 settings: dict[str, Any] = {"num_subspaces": 10, "num_lists": num_lists}
                 settings |= {"rotation": rotation, "kmeans_iterations": 5, "rotation_iterations": 5}
-                if family != "product":
-                    settings |= {"family": family}
+                settings |= {"family": family}
                 layer = poeem.IndexLayer(vectors.shape[1], **settings)
                 layer.warm_start(sample)
                 layer.eval()
@@ -140,8 +139,7 @@ def exports_of_a_model(
         for num_lists in (0, 64):
             config = Config.from_dict({"data": {"path": data}, "train": {"epochs": epochs}})
             layer = dataclasses.replace(config.layer, num_lists=num_lists)
-            if family != "product":
-                layer = dataclasses.replace(layer, family=family)
+            layer = dataclasses.replace(layer, family=family)
             train = dataclasses.replace(config.train, warm_start_epoch=1)
             config = dataclasses.replace(config, layer=layer, train=train)
             with tempfile.TemporaryDirectory() as place:
