@@ -70,7 +70,14 @@ def test_a_comparison_becomes_lines(monkeypatch):
             mean(8, "ours-residual", 0.44),
         ],
         "verdicts": [
-            {"name": "ours-product", "bytes": 8, "recall": 0.35, "best": "RQ", "over_best": 0.9},
+            {
+                "name": "ours-product",
+                "bytes": 8,
+                "recall": 0.35,
+                "best": "RQ",
+                "over_best": 0.9,
+                "seeds": 2,
+            },
             {
                 "name": "ours-residual",
                 "bytes": 8,
@@ -78,6 +85,7 @@ def test_a_comparison_becomes_lines(monkeypatch):
                 "best": "RQ",
                 "over_best": 1.1,
                 "over_exact": 0.88,
+                "seeds": 2,
             },
         ],
         "rows": [{"seed": 0}, {"seed": 1}],

@@ -1,7 +1,7 @@
 """A jointly trained index against hnswlib on its float twin, at equal recall of the task.
 
 RUN is the folder of `poeem train gowalla`; TWIN has vectors.npy and queries.npy of the float twin,
-which `benchmarks/joint_vs_after.py --part twin` leaves. Both answer 200 items a query, of which the
+which `poeem compare` leaves in runs/compare. Both answer 200 items a query, of which the
 100 best that are no training items count. hnswlib's links and ef are swept, and the fastest of its
 settings whose recall is at least ours is what we are compared with.
 

@@ -106,7 +106,10 @@ def test_a_joint_index_is_held_against_the_best_built_afterwards():
 def test_verdicts_are_over_seeds_that_all_rows_have():
     rows = [row(seed, name="rq", recall=0.5 + seed / 10) for seed in (0, 1)]
     rows += [row(0, name="ours", recall=0.6, kind="joint")]
-    assert [v.over_best for v in verdicts(rows)] == [1.2]
+    rows += [row(seed, name="rq", num_bytes=4, recall=0.3) for seed in (0, 1)]
+    rows += [row(seed, name="ours", num_bytes=4, recall=0.4, kind="joint") for seed in (0, 1)]
+    found = verdicts(rows)
+    assert [(v.bytes, v.over_best, v.seeds) for v in found] == [(4, 1.3333, 2), (8, 1.2, 1)]
 
 
 def test_the_table_shows_means_with_spread():

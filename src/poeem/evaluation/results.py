@@ -152,6 +152,7 @@ class Verdict:
 
     name, label: the joint index. best: label of the best index built afterwards at this budget.
     over_best, over_exact: its recall over theirs and over exact search of float vectors.
+    seeds: over how many these figures are.
     """
 
     bytes: int
@@ -161,20 +162,33 @@ class Verdict:
     best: str
     over_best: float
     over_exact: float | None
+    seeds: int
 
 
 def verdicts(rows: Sequence[Figures]) -> list[Verdict]:
-    """Compare each joint index with the best built afterwards, over the seeds that all have."""
-    shared = set.intersection(*(set(mean.seeds) for mean in means(rows))) if rows else set()
+    """Compare each joint index with the best built afterwards.
+
+    Budget by budget, over the seeds that all indexes of this budget have.
+    """
+    result = []
+    for size in sorted({row["bytes"] for row in rows} - {0}):
+        at_size = [r for r in rows if r["bytes"] == size or r["kind"] == "float"]
+        result += _verdicts_at(at_size)
+    return result
+
+
+def _verdicts_at(rows: Sequence[Figures]) -> list[Verdict]:
+    """Return the verdicts of one budget's rows, the float ones beside them."""
+    shared = set.intersection(*(set(mean.seeds) for mean in means(rows)))
     found = [mean for mean in means([r for r in rows if r["seed"] in shared]) if mean.figures]
 
     def recall(mean: Mean) -> float:
         return mean.figures["recall@100"]["mean"]
 
     exact = next((recall(mean) for mean in found if mean.kind == "float"), None)
+    after = [mean for mean in found if mean.kind == "afterwards"]
     result = []
     for mean in found:
-        after = [m for m in found if m.kind == "afterwards" and m.bytes == mean.bytes]
         if mean.kind != "joint" or not after:
             continue
         best = max(after, key=recall)
@@ -187,6 +201,7 @@ def verdicts(rows: Sequence[Figures]) -> list[Verdict]:
                 best=best.label,
                 over_best=round(recall(mean) / recall(best), 4),
                 over_exact=None if exact is None else round(recall(mean) / exact, 4),
+                seeds=len(shared),
             )
         )
     return result

@@ -1,0 +1,124 @@
+"""Each ingredient of the recipe taken out or put in, one at a time, on validation pairs.
+
+All begin at the same warm start of the same float twin, and train the same steps; recall is that of
+exact search over T(x), which is what the engine answers. A row is kept when it is done; called
+again, the script goes on with what is missing.
+
+    POEEM_DATA=../shared/data python benchmarks/ablation.py gowalla --bytes 8
+    python benchmarks/ablation.py movielens-1m --only "ours,product codes"
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import RESULTS, circumstances
+from compare import SETS, settings, stamp
+
+from poeem.cli.output import say
+from poeem.config import Config
+from poeem.evaluation.results import METRICS, ResultFile
+from poeem.training.display import Bar
+from poeem.training.loop import evaluate_state
+from poeem.training.prepared import measured_pairs, prepare
+from poeem.training.recipes import recipe_config
+from poeem.training.run import train_state
+from poeem.training.twin import TwinFolder
+
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "ours": {},
+    "product codes": {"layer": {"family": "product"}},
+    "product codes without a rotation": {"layer": {"family": "product", "rotation": False}},
+    "the plain distance, not the queries'": {"layer": {"query_power": 0.0}},
+    "the queries' distance in full": {"layer": {"query_power": 1.0}},
+    "beam of 8 in training too": {"layer": {"beam": 8}},
+    "no rounds over all codebooks in the warm start": {"layer": {"refit_rounds": 0}},
+    "codewords as fast as towers": {"train": {"codebook_learning_rate": 3e-3}},
+    "codewords a hundredth as fast": {"train": {"codebook_learning_rate": 3e-5}},
+    "gradient to codewords too": {"layer": {"gradient": "both"}},
+    "commitment 0.1": {"layer": {"commitment_weight": 0.1}},
+    "no frozen epoch": {"train": {"frozen_epochs": 0}},
+    "frozen epoch at full steps": {"train": {"frozen_rate": 1.0}},
+    "codes always fitted once more": {"train": {"refit_below": 10**9}},
+    "codes never fitted once more": {"train": {"refit_below": 0}},
+    "half of the items quantized": {"train": {"quantized_share": 0.5}},
+    "no revival": {"layer": {"revive_window": 0}},
+    "a rotation": {"layer": {"rotation": True}},
+}
+"""Name -> settings that differ from the defaults."""
+
+
+def changed(config: Config, change: dict[str, dict[str, Any]]) -> Config:
+    """Return the settings with a change."""
+    layer = dataclasses.replace(config.layer, **change.get("layer", {}))
+    train = dataclasses.replace(config.train, **change.get("train", {}))
+    return dataclasses.replace(config, layer=layer, train=train)
+
+
+def row_of(
+    name: str, seed: int, num_bytes: int, found: dict[str, float], twin: TwinFolder, seconds: float
+) -> dict[str, Any]:
+    """Return a row of the result file: recall of T(x), and beside it that of the float vectors."""
+    exact = twin.figures()["recall@100"]
+    measured = {key: found[f"quantized_{key}"] for key in METRICS}
+    measured |= {key: found[key] for key in ("used_codewords", "distortion")}
+    measured |= {"own_float_recall@100": found["recall@100"], "twin_recall@100": exact}
+    measured |= {"over_twin": measured["recall@100"] / exact}
+    about = {"seed": seed, "bytes": num_bytes, "name": name, "label": name, "kind": "joint"}
+    about |= {"settings": str(CHANGES[name]), "bytes_per_item": num_bytes, "build_seconds": None}
+    rounded = {key: round(value, 5) for key, value in measured.items()}
+    return {**about, **rounded, "spent_seconds": round(seconds, 1), **stamp()}
+
+
+def main() -> None:
+    """Train what is asked for and not there yet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", choices=SETS)
+    parser.add_argument("--bytes", type=int, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", help="names, with commas between them")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    names = options.only.split(",") if options.only else list(CHANGES)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = settings(options.data)
+    held_out = dataclasses.replace(config.data, hold_out_valid=True)
+    config = dataclasses.replace(config, data=held_out)
+    prepared = prepare(config)
+    evaluation = measured_pairs(config, prepared)
+    facts = {"data": options.data, "measured_on": "validation pairs", "config": config.to_dict()}
+    path = options.out / f"ablation_{options.data}.json"
+    results = ResultFile(path, {"benchmark": path.stem, **circumstances(), **facts})
+    for seed in options.seeds:
+        seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+        work = Path("runs") / "compare" / options.data
+        twin = TwinFolder(work, seeded, prepared, evaluation)
+        twin.train(Bar)
+        for name in names:
+            if results.has(seed, options.bytes, name, str(CHANGES[name])):
+                continue
+            recipe = recipe_config("ours-residual", seeded, options.bytes, seed)
+            state = twin.joint_state(changed(recipe, CHANGES[name]))
+            start = time.perf_counter()
+            unwatched = dataclasses.replace(prepared, validation=None)
+            train_state(state, unwatched, display=Bar, title=name)
+            state.model.eval()
+            state.layer.eval()
+            found = evaluate_state(state, evaluation, prepared.pairs)
+            seconds = time.perf_counter() - start
+            results.add(row_of(name, seed, options.bytes, found, twin, seconds))
+            say(f"{name}: recall@100 {found['quantized_recall@100']:.4f}")
+    results.save()
+
+
+if __name__ == "__main__":
+    main()
