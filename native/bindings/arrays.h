@@ -9,6 +9,7 @@
 #include <nanobind/stl/variant.h>
 
 #include <cstdint>
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -204,7 +205,19 @@ class Arrays {
     if (rotation_)
       view_.rotation_t = transposed(rotation_t_, view_.rotation, 1, view_.dim, view_.dim);
     if (centroids_)
-      view_.centroids_t = transposed(centroids_t_, view_.centroids, 1, view_.num_lists, view_.dim);
+      view_.centroids_t = panelled(centroids_t_, view_.centroids, view_.num_lists, view_.dim);
+  }
+
+  // Of so many rows after the other, each piece transposed.
+  static const float* panelled(std::vector<float>& to, const float* from, std::int64_t rows, std::int64_t columns) {
+    to.clear();
+    std::vector<float> panel;
+    for (std::int64_t first = 0; first < rows; first += poeem::kPanelLists) {
+      const std::int64_t count = std::min(poeem::kPanelLists, rows - first);
+      transposed(panel, from + first * columns, 1, count, columns);
+      to.insert(to.end(), panel.begin(), panel.end());
+    }
+    return to.data();
   }
 
   static const float* transposed(std::vector<float>& to, const float* from, std::int64_t count,

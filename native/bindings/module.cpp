@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "plain_search.h"
 #include "poeem/givens.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
@@ -242,7 +243,7 @@ NB_MODULE(_native, m) {
   m.doc() = "The search engine. Use poeem.Index, which checks what it passes on.";
   nb::register_exception_translator(translate_error);
   m.attr("BLOCK_ITEMS") = poeem::kBlockItems;
-  m.attr("KERNEL_VARIABLE") = "POEEM_KERNEL";  // the environment variable that forces a kernel
+  m.attr("KERNEL_VARIABLE") = kKernelVariable;  // the environment variable that forces a kernel
 
   nb::class_<Arrays>(m, "Arrays", "The arrays of an index, borrowed: none of items is copied.")
       .def(nb::init<const std::string&, const std::string&, std::int64_t, int, Codes, Input<float, 3>,
@@ -273,6 +274,13 @@ NB_MODULE(_native, m) {
         "num_probes"_a, "num_threads"_a, "kernel"_a, "allowed"_a.noconvert().none() = nb::none(),
         "Search float32 [num_queries, num_heads, dim]; num_probes 0 = all lists, kernel '' = best. "
         "Returns ids int64 and scores float32, both [num_queries, k].");
+  m.def("search_plain", &search_plain, "arrays"_a, "queries"_a.none(), "k"_a.none(), "num_probes"_a.none(),
+        "num_threads"_a.none(),
+        nb::sig("def search_plain(arrays: Arrays, queries: object, k: object, num_probes: object, num_threads: object) "
+                "-> tuple[NDArray[numpy.int64], NDArray[numpy.float32]] | None"),
+        "Search like `search` without a filter if the arguments are plainly right: contiguous float32 queries, finite, "
+        "[dim], [n, dim] or [n, num_heads, dim]; ints in their ranges, k at most num_items; num_probes None = all. Else "
+        "return None, and whoever asked must look closer.");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
         "Return |T(x)|, or its square, of every item: float32 [num_items].");
   m.def("repeated_id", &repeated_id, "arrays"_a,

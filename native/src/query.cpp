@@ -3,14 +3,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <numeric>
 #include <limits>
 
+#include "arithmetic/arithmetic.h"
+#include "residual/tile.h"
 #include "scoring.h"
 #include "tables.h"
 
 namespace poeem {
 namespace {
+
+constexpr std::int64_t kMaxRanked = 384;  // numbers that are sorted by comparing each with each
 
 constexpr std::int64_t kRows = 8;  // rows summed at once: independent chains hide the latency of additions
 
@@ -41,15 +45,6 @@ void reduce_rows(const float* matrix, std::int64_t num_rows, std::int64_t width,
   }
 }
 
-// Rises as scores fall, and among equal scores (0 and -0 are equal) with the number of the list.
-std::uint64_t probe_key(float score, std::size_t list) {
-  score += 0.0F;  // -0 becomes 0
-  std::uint32_t bits;
-  std::memcpy(&bits, &score, sizeof bits);
-  bits = (bits >> 31) != 0 ? bits : bits ^ 0x7FFFFFFFU;
-  return (static_cast<std::uint64_t>(bits) << 32) | list;
-}
-
 void normalize(const float* query, std::int64_t dim, float* out) {
   double square = 0.0;
   for (std::int64_t j = 0; j < dim; ++j) square += static_cast<double>(query[j]) * query[j];
@@ -59,14 +54,14 @@ void normalize(const float* query, std::int64_t dim, float* out) {
 
 }  // namespace
 
-QueryPlan::QueryPlan(const IndexView& index, const Arithmetic& arithmetic)
-    : index_(index), arithmetic_(arithmetic),
+QueryPlan::QueryPlan(const IndexView& index, const Kernel& kernel)
+    : index_(index), kernel_(kernel),
       normalized_(static_cast<std::size_t>(index.metric == Metric::kCosine ? index.dim : 0)),
       rotated_(static_cast<std::size_t>(index.dim)),
       table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index)),
              std::numeric_limits<float>::quiet_NaN()),
       biases_(static_cast<std::size_t>(std::max<std::int64_t>(index.num_lists, 1))),
-      probe_scores_(static_cast<std::size_t>(index.num_lists)) {}
+      found_(static_cast<std::size_t>(index.num_lists)) {}
 
 void QueryPlanner::add(const float* query, QueryPlan& plan) {
   queries_.push_back(query);
@@ -101,14 +96,14 @@ void QueryPlanner::rotate() {
       std::copy(queries_[i], queries_[i] + index_.dim, plans_[i]->rotated_.begin());
     return;
   }
-  multiply(index_.rotation, index_.rotation_t, index_.dim, index_.dim,
+  multiply(index_.rotation, index_.rotation_t, index_.dim, index_.dim, index_.dim,
            [this](std::size_t i) { return queries_[i]; },
            [this](std::size_t i) { return plans_[i]->rotated_.data(); });
 }
 
 // to(i)[r] = sum over j of from(i)[j] * matrix[r, j] for every plan i. matrix_t: [width, num_rows], or null.
 template <class From, class To>
-void QueryPlanner::multiply(const float* matrix, const float* matrix_t, std::int64_t num_rows,
+void QueryPlanner::multiply(const float* matrix, const float* matrix_t, std::int64_t panel, std::int64_t num_rows,
                             std::int64_t width, const From& from, const To& to) {
   from_.clear();
   to_.clear();
@@ -117,7 +112,7 @@ void QueryPlanner::multiply(const float* matrix, const float* matrix_t, std::int
     to_.push_back(to(i));
   }
   if (matrix_t != nullptr) {
-    kernel_.products({matrix_t, width, num_rows, from_.data(), to_.data(),
+    kernel_.products({matrix_t, width, num_rows, panel, from_.data(), to_.data(),
                       static_cast<std::int64_t>(plans_.size())});
     return;
   }
@@ -131,7 +126,7 @@ void QueryPlanner::build_tables() {
     const std::int64_t start = m * words * index_.sub_dim;
     const std::int64_t part = index_.full_width ? 0 : m * index_.sub_dim;
     multiply(index_.codebooks + start,
-             index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start, words,
+             index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start, words, words,
              index_.sub_dim,
              [this, part](std::size_t i) { return plans_[i]->rotated_.data() + part; },
              [this, m, stride](std::size_t i) { return plans_[i]->table_.data() + m * stride; });
@@ -157,7 +152,7 @@ void QueryPlanner::build_distance_tables() {
 }
 
 void QueryPlanner::compute_biases() {
-  multiply(index_.centroids, index_.centroids_t, index_.num_lists, index_.dim,
+  multiply(index_.centroids, index_.centroids_t, kPanelLists, index_.num_lists, index_.dim,
            [this](std::size_t i) { return plans_[i]->rotated_.data(); },
            [this](std::size_t i) { return plans_[i]->biases_.data(); });
 }
@@ -170,34 +165,64 @@ void QueryPlan::finish_biases() {
   for (float& bias : biases_) bias = 2.0F * bias - square;
 }
 
-void QueryPlan::choose_lists(std::int64_t num_probes) {
-  for (std::size_t l = 0; l < biases_.size(); ++l) {
+// Scores to probe by. NaN (after an overflow) has no place in an order; such a list comes last.
+const float* QueryPlan::score_lists() {
+  const std::size_t num_lists = biases_.size();
+  const bool by_bias = index_.metric == Metric::kInnerProduct;
+  if (by_bias && kernel_.arithmetic->extent(biases_.data(), index_.num_lists).finite) return biases_.data();
+  probe_scores_.resize(num_lists);
+  for (std::size_t l = 0; l < num_lists; ++l) {
     float score = biases_[l];
     if (index_.metric == Metric::kL2) score -= index_.list_norms[l];
     if (index_.metric == Metric::kCosine)
       score = index_.list_norms[l] == 0.0F ? 0.0F : score / index_.list_norms[l];
-    // NaN (after an overflow) has no place in an order; such a list comes last.
     probe_scores_[l] = std::isnan(score) ? -std::numeric_limits<float>::infinity() : score;
   }
-  const float least = least_probed(num_probes);
-  keys_.clear();
-  for (std::size_t l = 0; l < probe_scores_.size(); ++l)
-    if (probe_scores_[l] >= least) keys_.push_back(probe_key(probe_scores_[l], l));
-  const auto middle = keys_.begin() + num_probes;
-  if (middle != keys_.end()) std::nth_element(keys_.begin(), middle, keys_.end());
-  std::sort(keys_.begin(), middle);
+  return probe_scores_.data();
+}
+
+void QueryPlan::choose_lists(std::int64_t num_probes) {
+  const float* scores = score_lists();
+  const std::int64_t count = collect(scores, least_probed(scores, num_probes));
+  found_scores_.resize(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < found_scores_.size(); ++i) found_scores_[i] = scores[found_[i]];
+  ranks_.resize(found_scores_.size());
+  probes_.resize(found_scores_.size());
+  if (count <= kMaxRanked) {
+    kernel_.arithmetic->ranks(found_scores_.data(), count, ranks_.data());
+    for (std::size_t i = 0; i < ranks_.size(); ++i) probes_[static_cast<std::size_t>(ranks_[i])] = found_[i];
+  } else {
+    std::iota(ranks_.begin(), ranks_.end(), 0);
+    const auto precedes = [this](std::int32_t i, std::int32_t j) {
+      const float a = found_scores_[static_cast<std::size_t>(i)], b = found_scores_[static_cast<std::size_t>(j)];
+      return (a > b) | ((a == b) & (i < j));
+    };
+    const auto middle = ranks_.begin() + num_probes;
+    if (middle != ranks_.end()) std::nth_element(ranks_.begin(), middle, ranks_.end(), precedes);
+    std::sort(ranks_.begin(), middle, precedes);
+    for (std::int64_t i = 0; i < num_probes; ++i)
+      probes_[static_cast<std::size_t>(i)] = found_[static_cast<std::size_t>(ranks_[static_cast<std::size_t>(i)])];
+  }
   probes_.resize(static_cast<std::size_t>(num_probes));
-  for (std::size_t i = 0; i < probes_.size(); ++i) probes_[i] = static_cast<std::int64_t>(keys_[i] & 0xFFFFFFFF);
+}
+
+// found_ = the lists whose scores are at least `least`.
+std::int64_t QueryPlan::collect(const float* scores, float least) {
+  const std::int64_t whole = index_.num_lists / kernel_.residual->block * kernel_.residual->block;
+  std::int64_t count = kernel_.residual->collect(scores, whole, least, found_.data());
+  for (std::int64_t l = whole; l < index_.num_lists; ++l)
+    if (scores[l] >= least) found_[static_cast<std::size_t>(count++)] = static_cast<std::int32_t>(l);
+  return count;
 }
 
 // A score that at least num_probes lists reach, and where it can be found quickly, few more.
-float QueryPlan::least_probed(std::int64_t num_probes) const {
+float QueryPlan::least_probed(const float* scores, std::int64_t num_probes) const {
   constexpr int kMaxHalvings = 16;
-  const auto num_lists = static_cast<std::int64_t>(probe_scores_.size());
-  auto [low, high, finite] = arithmetic_.extent(probe_scores_.data(), num_lists);
+  const std::int64_t num_lists = index_.num_lists;
+  auto [low, high, finite] = kernel_.arithmetic->extent(scores, num_lists);
   for (int i = 0; finite && num_probes < num_lists && i < kMaxHalvings; ++i) {
     const float middle = low + (high - low) / 2;
-    const std::int64_t count = arithmetic_.count_at_least(probe_scores_.data(), num_lists, middle);
+    const std::int64_t count = kernel_.arithmetic->count_at_least(scores, num_lists, middle);
     (count >= num_probes ? low : high) = middle;
     if (count >= num_probes && count <= num_probes + num_probes / 8 + 4) break;
   }

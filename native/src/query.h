@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "arithmetic/arithmetic.h"
 #include "poeem/index_view.h"
 #include "poeem/kernel.h"
 
@@ -13,7 +12,7 @@ namespace poeem {
 // What a query vector needs, reused from one to the next.
 class QueryPlan {
  public:
-  QueryPlan(const IndexView& index, const Arithmetic& arithmetic);
+  QueryPlan(const IndexView& index, const Kernel& kernel);
 
   // Put so many lists in the order of probing; QueryPlanner does it for those that it was told.
   void choose_lists(std::int64_t num_probes);
@@ -26,16 +25,20 @@ class QueryPlan {
   friend class QueryPlanner;
 
   void finish_biases();
-  float least_probed(std::int64_t num_probes) const;
+  const float* score_lists();
+  float least_probed(const float* scores, std::int64_t num_probes) const;
+  std::int64_t collect(const float* scores, float least);
 
   const IndexView& index_;
-  const Arithmetic& arithmetic_;
+  const Kernel& kernel_;
   std::vector<float> normalized_;      // [dim], cosine only
   std::vector<float> rotated_;         // [dim]
   std::vector<float> table_;           // [num_subspaces, table_stride]
   std::vector<float> biases_;          // [num_lists], at least one
-  std::vector<float> probe_scores_;    // [num_lists]
-  std::vector<std::uint64_t> keys_;    // lists that may be probed, in the order of probing once sorted
+  std::vector<float> probe_scores_;    // [num_lists], unless they are the biases
+  std::vector<std::int32_t> found_;    // [num_lists], lists that may be probed, rising
+  std::vector<float> found_scores_;    // of these
+  std::vector<std::int32_t> ranks_;
   std::vector<std::int64_t> probes_;
 };
 
@@ -58,7 +61,7 @@ class QueryPlanner {
   void build_distance_tables();
   void compute_biases();
   template <class From, class To>
-  void multiply(const float* matrix, const float* matrix_t, std::int64_t num_rows,
+  void multiply(const float* matrix, const float* matrix_t, std::int64_t panel, std::int64_t num_rows,
                 std::int64_t width, const From& from, const To& to);
 
   const IndexView& index_;

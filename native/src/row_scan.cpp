@@ -34,12 +34,12 @@ BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
 
 }  // namespace
 
-RowScan::RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse)
-    : index_(index), items_(&index), wanted_(nullptr),
-      bound_two_(index.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
-      bound_(sparse ? nullptr : bound_function(index, kernel)),
+RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std::int64_t capacity, bool sparse)
+    : segments_(segments), index_(*segments[0].view), items_(&index_), wanted_(nullptr),
+      bound_two_(index_.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
+      bound_(sparse ? nullptr : bound_function(index_, kernel)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
-      plan_(index, *kernel.arithmetic), bounds_(*kernel.arithmetic), best_(*kernel.arithmetic) {}
+      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, *kernel.arithmetic) {}
 
 std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
   const std::uint64_t mask = range_mask(unit, begin, end);
@@ -52,9 +52,14 @@ void RowScan::reset() {
   num_seen_ = 0;
 }
 
-void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias) {
+void RowScan::look_at(const Segment& segment) {
   items_ = segment.view;
   wanted_ = segment.wanted;
+  first_place_ = (&segment - segments_.data()) << TopK::kPositionBits;
+}
+
+void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias) {
+  look_at(segment);
   while (bound_ != nullptr && !tried_ && begin < end) {
     // Up to the end of a unit, so that the bounds start with a whole one.
     std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
@@ -75,8 +80,7 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
   std::int64_t unit = begin / kUnitItems;
   const std::int64_t last = end / kBlockItems * (kBlockItems / kUnitItems);
   if (a.bound_two_ != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
-    a.items_ = b.items_ = segment.view;
-    a.wanted_ = b.wanted_ = segment.wanted;
+    a.look_at(segment), b.look_at(segment);
     BoundTask task_a{}, task_b{};
     while (unit < last && a.aim(unit, last, bias_a, task_a) && b.aim(unit, last, bias_b, task_b)) {
       task_a.end = task_b.end = std::min(task_a.end, task_b.end);
@@ -143,14 +147,9 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
   float scores[kUnitItems];
   score_unit(*items_, unit, plan_.table(), bias, scores);
-  std::uint64_t passing = 0;
-  const float threshold = best_.threshold();
-  for (int i = 0; i < kUnitItems; ++i)  // NaN never passes
-    passing |= static_cast<std::uint64_t>(scores[i] >= threshold) << i;
-  for (passing &= mask; passing != 0; passing &= passing - 1) {
-    const int i = __builtin_ctzll(passing);
-    best_.offer({scores[i], items_->id_at(unit * kUnitItems + i)});
-  }
+  const std::int64_t first = first_place_ + unit * kUnitItems;
+  best_.offer(scores, kUnitItems, [first](std::int64_t i) { return first + i; },
+              [mask](std::int64_t i) { return (mask >> i) & 1; });
 }
 
 void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
@@ -163,8 +162,8 @@ void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
 void RowScan::score_survivors(float bias) {
   float scores[kMaxSurvivors];
   score_items(*items_, survivors_, num_survivors_, plan_.table(), bias, scores);
-  for (std::int64_t i = 0; i < num_survivors_; ++i)
-    if (scores[i] >= best_.threshold()) best_.offer({scores[i], items_->id_at(survivors_[i])});
+  best_.offer(scores, num_survivors_, [this](std::int64_t i) { return first_place_ + survivors_[i]; },
+              [](std::int64_t) { return std::size_t{1}; });
   num_survivors_ = 0;
 }
 

@@ -16,8 +16,8 @@ namespace poeem {
 // Working memory of one query vector, reused from one to the next.
 class RowScan {
  public:
-  // index: for its quantizer. sparse: so few of the items are wanted that bounds would only cost.
-  RowScan(const IndexView& index, const Kernel& kernel, std::int64_t capacity, bool sparse);
+  // segments: the first one for its quantizer. sparse: so few of the items are wanted that bounds would only cost.
+  RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std::int64_t capacity, bool sparse);
 
   // Start anew; the plan must have been made.
   void reset();
@@ -39,6 +39,7 @@ class RowScan {
   const std::vector<Candidate>& sorted() { return best_.sorted(); }
 
  private:
+  void look_at(const Segment& segment);
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
   void take_some(std::int64_t unit, std::uint64_t mask, float bias);
@@ -54,8 +55,10 @@ class RowScan {
   // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
 
-  const IndexView& index_;
+  const std::vector<Segment>& segments_;
+  const IndexView& index_;       // for the quantizer
   const IndexView* items_;       // the segment that is scanned
+  std::int64_t first_place_ = 0; // of its items (top_k.h)
   const std::uint64_t* wanted_;  // its wanted items, null = all
   BoundPairFunction bound_two_;  // null: one at a time
   BoundFunction bound_;  // null: every item is scored in float

@@ -50,7 +50,8 @@ struct Plan {
     const std::int64_t threads = request.num_threads;
     const std::int64_t queries = std::max<std::int64_t>(request.num_queries, 1);
     num_rows = std::clamp<std::int64_t>(kTableBytes / (index.columns() * 256), 1, kMaxRows);
-    if (index.num_lists > 0) num_rows = 1;  // each has lists of its own
+    // Each has lists of its own, and shares with others only what its plan is made of.
+    if (index.num_lists > 0) num_rows = std::min(num_rows, kListRows);
     num_rows = std::min(num_rows, queries * request.num_heads);
     const std::int64_t wanted = std::max<std::int64_t>(num_rows / request.num_heads, 1);
     std::int64_t groups = (queries + wanted - 1) / wanted;
@@ -72,6 +73,7 @@ struct Plan {
   static constexpr std::int64_t kChunkBytes = 128 << 10;  // codes that stay in the second-level cache
   static constexpr std::int64_t kTableBytes = 192 << 10;  // and bounds beside them
   static constexpr std::int64_t kMaxRows = 64;
+  static constexpr std::int64_t kListRows = 12;
   static constexpr std::int64_t kPartBytes = 1 << 20;     // codes that pay for starting a thread
 
   std::int64_t num_blocks = 0;     // of all segments
@@ -93,7 +95,7 @@ class Worker {
         planner_(index_, kernel) {
     rows_.reserve(static_cast<std::size_t>(plan.num_rows));
     for (std::int64_t i = 0; i < plan.num_rows; ++i)
-      rows_.emplace_back(index_, kernel, plan.capacity, plan.sparse);
+      rows_.emplace_back(segments, kernel, plan.capacity, plan.sparse);
   }
 
   // Find the best of one part of the items for query vectors [begin, end), then take(vector, candidates).

@@ -6,25 +6,32 @@
 
 namespace poeem {
 
-// out[q][c] = ((0 + vectors[q][0] * matrix_t[0, c]) + vectors[q][1] * matrix_t[1, c]) + ...
+// out[q][c] = ((0 + vectors[q][0] * matrix[c, 0]) + vectors[q][1] * matrix[c, 1]) + ...
 struct ProductTask {
-  const float* matrix_t;          // [width, num_columns]
+  const float* matrix_t;          // panels of so many columns, the last one narrower, each [width, its columns]
   std::int64_t width;
   std::int64_t num_columns;
+  std::int64_t panel;             // num_columns: one panel, [width, num_columns]
   const float* const* vectors;    // [num_vectors], each [width]
   float* const* out;              // [num_vectors], each [num_columns]
   std::int64_t num_vectors;
 };
 
-// kRows vectors x kRegisters registers of columns from column `c` on.
+// A panel: its first column, and how many it has.
+struct Panel {
+  const float* matrix_t;          // [width, num_columns]
+  std::int64_t first, num_columns;
+};
+
+// kRows vectors x kRegisters registers of columns from column `c` of a panel on.
 template <class V, int kRows, int kRegisters>
-inline void ordered_block(const ProductTask& task, std::int64_t row, std::int64_t c) {
+inline void ordered_block(const ProductTask& task, const Panel& panel, std::int64_t row, std::int64_t c) {
   typename V::Float sums[kRows][kRegisters];
   for (int r = 0; r < kRows; ++r)
     for (int i = 0; i < kRegisters; ++i) sums[r][i] = V::set(0.0F);
-  const float* column = task.matrix_t + c;
+  const float* column = panel.matrix_t + c;
   const float* const* vectors = task.vectors + row;
-  for (std::int64_t j = 0; j < task.width; ++j, column += task.num_columns) {
+  for (std::int64_t j = 0; j < task.width; ++j, column += panel.num_columns) {
     typename V::Float u[kRegisters];
     for (int i = 0; i < kRegisters; ++i) u[i] = V::load(column + i * V::kLanes);
     for (int r = 0; r < kRows; ++r) {
@@ -34,30 +41,41 @@ inline void ordered_block(const ProductTask& task, std::int64_t row, std::int64_
     }
   }
   for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < kRegisters; ++i) V::put(task.out[row + r] + c + i * V::kLanes, sums[r][i]);
+    for (int i = 0; i < kRegisters; ++i) V::put(task.out[row + r] + panel.first + c + i * V::kLanes, sums[r][i]);
+}
+
+template <class V, int kRows, int kRegisters, int kAlone>
+void panel_products(const ProductTask& task, const Panel& panel) {
+  constexpr std::int64_t kWide = kRegisters * V::kLanes, kWidest = kAlone * V::kLanes;
+  const std::int64_t whole = task.num_vectors / kRows * kRows, num_columns = panel.num_columns;
+  std::int64_t c = 0;
+  for (; c + kWide <= num_columns; c += kWide)
+    for (std::int64_t row = 0; row < whole; row += kRows)
+      ordered_block<V, kRows, kRegisters>(task, panel, row, c);
+  for (std::int64_t row = 0; row < task.num_vectors; ++row) {
+    std::int64_t from = row < whole ? c : 0;
+    for (; from + kWidest <= num_columns; from += kWidest)
+      ordered_block<V, 1, kAlone>(task, panel, row, from);
+    for (; from + V::kLanes <= num_columns; from += V::kLanes)
+      ordered_block<V, 1, 1>(task, panel, row, from);
+    for (; from < num_columns; ++from) {
+      float sum = 0.0F;
+      for (std::int64_t j = 0; j < task.width; ++j)
+        sum += task.vectors[row][j] * panel.matrix_t[j * num_columns + from];
+      task.out[row][panel.first + from] = sum;
+    }
+  }
 }
 
 // V: as in residual/tile.h, and multiply. kAlone: registers of columns for a vector by itself.
 template <class V, int kRows, int kRegisters, int kAlone>
 void ordered_products(const ProductTask& task) {
-  constexpr std::int64_t kWide = kRegisters * V::kLanes, kWidest = kAlone * V::kLanes;
-  const std::int64_t whole = task.num_vectors / kRows * kRows;
-  std::int64_t c = 0;
-  for (; c + kWide <= task.num_columns; c += kWide)
-    for (std::int64_t row = 0; row < whole; row += kRows)
-      ordered_block<V, kRows, kRegisters>(task, row, c);
-  for (std::int64_t row = 0; row < task.num_vectors; ++row) {
-    std::int64_t from = row < whole ? c : 0;
-    for (; from + kWidest <= task.num_columns; from += kWidest)
-      ordered_block<V, 1, kAlone>(task, row, from);
-    for (; from + V::kLanes <= task.num_columns; from += V::kLanes)
-      ordered_block<V, 1, 1>(task, row, from);
-    for (; from < task.num_columns; ++from) {
-      float sum = 0.0F;
-      for (std::int64_t j = 0; j < task.width; ++j)
-        sum += task.vectors[row][j] * task.matrix_t[j * task.num_columns + from];
-      task.out[row][from] = sum;
-    }
+  Panel panel{task.matrix_t, 0, 0};
+  for (; panel.first < task.num_columns; panel.first += task.panel) {
+    const std::int64_t left = task.num_columns - panel.first;
+    panel.num_columns = left < task.panel ? left : task.panel;
+    panel_products<V, kRows, kRegisters, kAlone>(task, panel);
+    panel.matrix_t += panel.num_columns * task.width;
   }
 }
 

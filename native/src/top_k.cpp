@@ -4,11 +4,16 @@
 #include <limits>
 
 #include "arithmetic/arithmetic.h"
+#include "poeem/search.h"
 
 namespace poeem {
 namespace {
 
 constexpr int kMaxHalvings = 24;
+
+// Up to so many, comparing each with each, a register at a time, is faster than a sort, which guesses every other
+// comparison wrong.
+constexpr std::size_t kMaxRanked = 384;
 
 // A type of its own, so that the algorithms below have the comparison inline.
 struct Better {
@@ -23,14 +28,24 @@ void TopK::reset(std::int64_t capacity) {
   worth_ = capacity_ + capacity_ / 4 + 8;
   limit_ = 2 * capacity_ + 64;
   threshold_ = -std::numeric_limits<float>::infinity();
-  scores_.clear();
-  ids_.clear();
+  size_ = 0;
+}
+
+void TopK::grow(std::size_t size) {
+  const std::size_t room = std::max(size, std::min(2 * scores_.size(), limit_)) + 64;
+  scores_.resize(room);
+  places_.resize(room);
+}
+
+std::int64_t TopK::id_of(std::int64_t place) const {
+  const IndexView& items = *segments_[static_cast<std::size_t>(place >> kPositionBits)].view;
+  return items.id_at(place & ((std::int64_t{1} << kPositionBits) - 1));
 }
 
 // Halve the interval that the k-th best score is in until about k candidates are left above its lower end.
 void TopK::tighten() {
-  if (scores_.size() < capacity_) return;
-  const auto size = static_cast<std::int64_t>(scores_.size());
+  if (size_ < capacity_) return;
+  const auto size = static_cast<std::int64_t>(size_);
   auto [low, high, finite] = arithmetic_.extent(scores_.data(), size);  // at least k reach `low`
   for (int i = 0; i < kMaxHalvings; ++i) {
     const float middle = low + (high - low) / 2;
@@ -40,43 +55,74 @@ void TopK::tighten() {
     if (count >= capacity_ && count <= enough_) break;
   }
   drop_below(low);
-  if (scores_.size() > enough_) keep_exactly();  // equal scores, or far apart
+  if (size_ > enough_) keep_exactly();  // equal scores, or far apart
 }
 
 void TopK::drop_below(float threshold) {
   threshold_ = threshold;
   std::size_t kept = 0;
-  for (std::size_t i = 0; i < scores_.size(); ++i) {
+  for (std::size_t i = 0; i < size_; ++i) {
     scores_[kept] = scores_[i];
-    ids_[kept] = ids_[i];
+    places_[kept] = places_[i];
     kept += scores_[i] >= threshold ? 1 : 0;
   }
-  scores_.resize(kept);
-  ids_.resize(kept);
+  size_ = kept;
 }
 
+// Of equal scores too only those of the smallest ids stay.
 void TopK::keep_exactly() {
-  sorted();
-  if (sorted_.size() < capacity_) return;
-  threshold_ = sorted_.back().score;
-  scores_.clear();
-  ids_.clear();
-  for (const Candidate& candidate : sorted_) {
-    scores_.push_back(candidate.score);
-    ids_.push_back(candidate.id);
+  ranks_.resize(size_);
+  for (std::size_t i = 0; i < size_; ++i) ranks_[i] = static_cast<std::int32_t>(i);
+  const auto precedes = [this](std::int32_t i, std::int32_t j) {
+    const auto a = static_cast<std::size_t>(i), b = static_cast<std::size_t>(j);
+    if (scores_[a] != scores_[b]) return scores_[a] > scores_[b];
+    return id_of(places_[a]) < id_of(places_[b]);
+  };
+  const auto end = ranks_.begin() + static_cast<std::ptrdiff_t>(capacity_);
+  std::nth_element(ranks_.begin(), end - 1, ranks_.end(), precedes);
+  threshold_ = scores_[static_cast<std::size_t>(end[-1])];
+  std::sort(ranks_.begin(), end);  // rising, so that nothing is overwritten before it is read
+  for (std::size_t i = 0; i < capacity_; ++i) {
+    scores_[i] = scores_[static_cast<std::size_t>(ranks_[i])];
+    places_[i] = places_[static_cast<std::size_t>(ranks_[i])];
   }
+  size_ = capacity_;
 }
 
 const std::vector<Candidate>& TopK::sorted() {
-  sorted_.resize(scores_.size());
-  for (std::size_t i = 0; i < scores_.size(); ++i) sorted_[i] = {scores_[i], ids_[i]};
-  if (sorted_.size() > capacity_) {
+  sorted_.resize(size_);
+  if (size_ <= kMaxRanked) {
+    sort_by_ranks();
+  } else {
+    sort_exactly();
+  }
+  return sorted_;
+}
+
+void TopK::sort_by_ranks() {
+  ranks_.resize(size_);
+  arithmetic_.ranks(scores_.data(), static_cast<std::int64_t>(size_), ranks_.data());
+  for (std::size_t i = 0; i < size_; ++i)
+    sorted_[static_cast<std::size_t>(ranks_[i])] = {scores_[i], id_of(places_[i])};
+  for (std::size_t begin = 0; begin < std::min(size_, capacity_);) {  // ties by id
+    std::size_t end = begin + 1;
+    while (end < size_ && sorted_[end].score == sorted_[begin].score) ++end;
+    if (end > begin + 1)
+      std::sort(sorted_.begin() + static_cast<std::ptrdiff_t>(begin),
+                sorted_.begin() + static_cast<std::ptrdiff_t>(end), Better{});
+    begin = end;
+  }
+  sorted_.resize(std::min(size_, capacity_));
+}
+
+void TopK::sort_exactly() {
+  for (std::size_t i = 0; i < size_; ++i) sorted_[i] = {scores_[i], id_of(places_[i])};
+  if (size_ > capacity_) {
     std::nth_element(sorted_.begin(), sorted_.begin() + static_cast<std::ptrdiff_t>(capacity_),
                      sorted_.end(), Better{});
     sorted_.resize(capacity_);
   }
   std::sort(sorted_.begin(), sorted_.end(), Better{});
-  return sorted_;
 }
 
 }  // namespace poeem

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <random>
 #include <vector>
 
@@ -15,6 +17,17 @@
 #include "poeem/nearest.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
+
+// Counts what the whole program allocates.
+static std::int64_t num_allocations = 0;
+
+void* operator new(std::size_t size) {
+  ++num_allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -124,6 +137,28 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
     }
   }
   return true;
+}
+
+// Once the first queries of a call have warmed its memory up, the others allocate nothing: twice as many queries, the
+// second half as the first, cost as many allocations.
+bool allocates_per_query(const Index& index, std::mt19937& random) {
+  constexpr std::int64_t kQueries = 192;  // a multiple of the rows that are scanned together
+  std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
+  queries.insert(queries.end(), queries.begin(), queries.end());
+  poeem::SearchRequest request;
+  request.queries = queries.data();
+  request.k = 7;
+  request.num_probes = index.view.num_lists > 0 ? 2 : 0;
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(2 * kQueries * request.k));
+  std::vector<float> scores(ids.size());
+  std::int64_t counts[2];
+  for (int i = 0; i < 2; ++i) {
+    request.num_queries = (i + 1) * kQueries;
+    const std::int64_t before = num_allocations;
+    poeem::search(index.view, request, ids.data(), scores.data());
+    counts[i] = num_allocations - before;
+  }
+  return counts[0] != counts[1];
 }
 
 // Two queries at once, the second with its table and limit changed, against one at a time.
@@ -264,7 +299,8 @@ bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t 
 }
 
 // To the bit, whatever the numbers: sums in the order of their terms.
-bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t columns, std::mt19937& random) {
+bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t columns, std::int64_t panel,
+                    std::mt19937& random) {
   const std::vector<float> x = Index::normal(vectors * width, random);
   const std::vector<float> matrix_t = Index::normal(width * columns, random);
   std::vector<float> truth(static_cast<std::size_t>(vectors * columns)), found(truth);
@@ -276,7 +312,9 @@ bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t colum
     for (std::int64_t c = 0; c < columns; ++c) {
       volatile float sum = 0.0F;  // each product and each sum is rounded by itself
       for (std::int64_t j = 0; j < width; ++j) {
-        volatile float product = rows.back()[j] * matrix_t[static_cast<std::size_t>(j * columns + c)];
+        const std::int64_t first = c / panel * panel, count = std::min(panel, columns - first);
+        const std::int64_t place = first * width + j * count + c - first;
+        volatile float product = rows.back()[j] * matrix_t[static_cast<std::size_t>(place)];
         sum = sum + product;
       }
       truth[static_cast<std::size_t>(v * columns + c)] = sum;
@@ -285,7 +323,7 @@ bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t colum
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
     if (!kernel.supported()) continue;
     std::fill(found.begin(), found.end(), 0.0F);
-    kernel.products({matrix_t.data(), width, columns, rows.data(), out.data(), vectors});
+    kernel.products({matrix_t.data(), width, columns, panel, rows.data(), out.data(), vectors});
     if (std::memcmp(found.data(), truth.data(), found.size() * sizeof(float)) != 0) return false;
   }
   return true;
@@ -308,6 +346,12 @@ int main() {
                             static_cast<long>(items), static_cast<long>(subspaces),
                             static_cast<long>(codewords), static_cast<long>(lists),
                             static_cast<int>(metric), static_cast<int>(full_width));
+                return 1;
+              }
+              if (subspaces <= 8 && allocates_per_query(index, random)) {
+                std::printf("allocates for each query: %ld items, %ld x %ld, %ld lists, metric %d\n", static_cast<long>(items),
+                            static_cast<long>(subspaces), static_cast<long>(codewords), static_cast<long>(lists),
+                            static_cast<int>(metric));
                 return 1;
               }
               ++num_cases;
@@ -339,7 +383,8 @@ int main() {
   for (std::int64_t vectors : {1, 5, 6, 7, 13})
     for (std::int64_t width : {1, 2, 7, 16})
       for (std::int64_t columns : {1, 4, 15, 16, 63, 64, 131, 300})
-        if (!products_agree(vectors, width, columns, random)) {
+        if (!products_agree(vectors, width, columns, columns, random) ||
+            !products_agree(vectors, width, columns, 128, random)) {
           std::printf("differ: products of %ld vectors, width %ld, %ld columns\n",
                       static_cast<long>(vectors), static_cast<long>(width),
                       static_cast<long>(columns));

@@ -34,6 +34,61 @@ def search(arrays: _native.Arrays, **changes: Any) -> Any:
     return _native.search(arrays, **{"kernel": "", **settings, **changes})
 
 
+def plain(**changes: Any) -> Any:
+    settings = {"queries": random_queries(2, 1, 6), "k": 3, "num_probes": None, "num_threads": 1}
+    return _native.search_plain(_native.Arrays(**arguments()), **{**settings, **changes})
+
+
+def test_the_short_way_finds_the_same():
+    queries = random_queries(2, 2, 6)
+    for some in (queries, queries[:, :1], queries[:, 0], queries[0, 0]):
+        for probes in (None, 1, 2):
+            ids, scores = plain(queries=np.ascontiguousarray(some), num_probes=probes)
+            rows = some[None] if some.ndim == 1 else some
+            rows = rows[:, None] if rows.ndim == 2 else rows
+            wanted = search(
+                _native.Arrays(**arguments()),
+                queries=np.ascontiguousarray(rows),
+                num_probes=probes or 0,
+            )
+            np.testing.assert_array_equal(ids, wanted[0])
+            np.testing.assert_array_equal(scores, wanted[1])
+            assert (ids.dtype, scores.dtype) == (np.int64, np.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"k": 0},
+        {"k": 301},
+        {"k": 2**64},
+        {"k": True},
+        {"k": np.int64(3)},
+        {"k": None},
+        {"num_probes": 0},
+        {"num_probes": -(2**64)},
+        {"num_probes": 1.0},
+        {"num_threads": 0},
+        {"num_threads": 1025},
+        {"queries": None},
+        {"queries": [[1.0] * 6]},
+        {"queries": np.zeros((2, 5), np.float32)},
+        {"queries": np.zeros((0, 6), np.float32)},
+        {"queries": np.zeros((1, 1, 1, 6), np.float32)},
+        {"queries": np.zeros((), np.float32)},
+        {"queries": np.zeros((2, 6), np.float64)},
+        {"queries": np.zeros((2, 6), ">f4")},
+        {"queries": np.zeros((6, 2), np.float32).T},
+        {"queries": np.array([[0, 0, 0, 0, 0, np.nan]], np.float32)},
+        {"queries": np.array([[-np.inf, 0, 0, 0, 0, 0]], np.float32)},
+        {"queries": np.frombuffer(bytes(25), np.uint8)[1:].view(np.float32)},
+    ],
+)
+def test_the_short_way_leaves_what_is_not_plain_to_the_long_one(changes):
+    assert plain() is not None
+    assert plain(**changes) is None
+
+
 def floats(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 

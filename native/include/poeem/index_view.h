@@ -15,6 +15,9 @@ constexpr std::int64_t kBlockItems = 256;
 // Items are looked at in units of so many: a mask of one machine word.
 constexpr std::int64_t kUnitItems = 64;
 
+// A panel of centroids lies in one piece, which is read in its order.
+constexpr std::int64_t kPanelLists = 128;
+
 enum class CodeWidth {
   kFourBit = 4,  // two codes to a byte, low nibble first: ceil(num_subspaces / 2) columns; num_codewords <= 16
   kByte = 8,     // uint8, num_codewords <= 256
@@ -46,7 +49,7 @@ struct IndexView {
   // The same numbers once more with the other axis last, so that a register holds neighbours; null where nobody made them.
   const float* rotation_t = nullptr;           // [dim, dim]
   const float* codebooks_t = nullptr;          // [num_subspaces, sub_dim, num_codewords]
-  const float* centroids_t = nullptr;          // [dim, num_lists]
+  const float* centroids_t = nullptr;          // in panels of kPanelLists lists, the last one narrower: [dim, panel]
 
   std::int64_t num_blocks() const { return (num_items + kBlockItems - 1) / kBlockItems; }
   std::int64_t columns() const {

@@ -77,6 +77,29 @@ std::int64_t count_at_least(const float* values, std::int64_t count, float least
   return found;
 }
 
+// How many of [begin, end) come before each of a few numbers that all lie after them, or all before them.
+template <bool kAfter, int kLanes>
+void count_before(const float* values, std::int64_t begin, std::int64_t end, const float* own, std::int32_t* before) {
+  for (std::int64_t j = begin; j < end; ++j)
+    for (int i = 0; i < kLanes; ++i) before[i] += (kAfter ? values[j] >= own[i] : values[j] > own[i]) ? 1 : 0;
+}
+
+void ranks(const float* values, std::int64_t count, std::int32_t* out) {
+  constexpr int kLanes = 32;
+  for (std::int64_t first = 0; first < count; first += kLanes) {
+    const std::int64_t end = first + kLanes < count ? first + kLanes : count;
+    float own[kLanes];
+    std::int32_t before[kLanes];
+    for (int i = 0; i < kLanes; ++i) own[i] = values[first + i < count ? first + i : first], before[i] = 0;
+    count_before<true, kLanes>(values, 0, first, own, before);
+    count_before<false, kLanes>(values, end, count, own, before);
+    for (std::int64_t j = first; j < end; ++j)
+      for (int i = 0; i < kLanes; ++i)
+        before[i] += (values[j] > own[i]) | ((values[j] == own[i]) & (j - first < i)) ? 1 : 0;
+    for (std::int64_t i = first; i < end; ++i) out[i] = before[i - first];
+  }
+}
+
 std::int64_t count_bits(const std::uint64_t* words, std::int64_t count) {
   std::int64_t found = 0;
   for (std::int64_t i = 0; i < count; ++i) found += __builtin_popcountll(words[i]);

@@ -130,6 +130,10 @@ class Index:
                 target_recall given, or the latter and not calibrated; POEEM_KERNEL unknown.
             IdError, ShapeError: of allowed.
         """
+        if allowed is None and target_recall is None:
+            found = _native.search_plain(self._arrays, queries, k, num_probes, num_threads)
+            if found is not None:
+                return SearchResult(*found)
         call = check_search(
             queries,
             k,

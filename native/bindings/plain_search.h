@@ -1,0 +1,110 @@
+// The short way into a search, for calls whose arguments are plainly right: checks in Python take longer than a query
+// that visits few lists.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "arrays.h"
+#include "poeem/search.h"
+#include "turns.h"
+
+namespace bindings {
+
+namespace nb = nanobind;
+
+constexpr const char* kKernelVariable = "POEEM_KERNEL";
+
+// A contiguous array of float32 that is looked at and let go.
+class FloatBuffer {
+ public:
+  explicit FloatBuffer(nb::handle array) {
+    has_buffer_ = PyObject_GetBuffer(array.ptr(), &buffer_, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) == 0;
+    if (!has_buffer_) {
+      PyErr_Clear();
+      return;
+    }
+    is_floats_ = buffer_.format != nullptr && std::strcmp(buffer_.format, "f") == 0 &&
+                 reinterpret_cast<std::uintptr_t>(buffer_.buf) % alignof(float) == 0;
+  }
+  ~FloatBuffer() {
+    if (has_buffer_) PyBuffer_Release(&buffer_);
+  }
+  FloatBuffer(const FloatBuffer&) = delete;
+  FloatBuffer& operator=(const FloatBuffer&) = delete;
+
+  bool is_floats() const { return is_floats_; }
+  int num_axes() const { return buffer_.ndim; }
+  std::int64_t length(int axis) const { return buffer_.shape[axis]; }
+  std::int64_t size() const { return buffer_.len / static_cast<std::int64_t>(sizeof(float)); }
+  const float* data() const { return static_cast<const float*>(buffer_.buf); }
+  bool all_finite() const {
+    constexpr std::uint32_t kExponent = 0x7F800000;  // all of its bits are set in NaN and infinity, and only there
+    std::uint32_t bad = 0;
+    for (std::int64_t i = 0; i < size(); ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, data() + i, sizeof bits);
+      bad |= (bits & kExponent) == kExponent ? 1U : 0U;
+    }
+    return bad == 0;
+  }
+
+ private:
+  Py_buffer buffer_{};
+  bool has_buffer_ = false, is_floats_ = false;
+};
+
+// An int itself (not a bool, nor NumPy's) from low to high, else -1.
+inline std::int64_t plain_count(nb::handle value, std::int64_t low, std::int64_t high) {
+  if (!PyLong_CheckExact(value.ptr())) return -1;
+  int overflow = 0;
+  const std::int64_t count = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+  return overflow != 0 || count < low || count > high ? -1 : count;
+}
+
+inline nb::object empty_array(nb::handle empty, std::int64_t rows, std::int64_t columns, const char* dtype) {
+  return empty(nb::make_tuple(rows, columns), dtype);
+}
+
+template <class T>
+T* data_of(nb::handle array) {
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(array.ptr(), &buffer, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) != 0) throw nb::python_error();
+  T* data = static_cast<T*>(buffer.buf);
+  PyBuffer_Release(&buffer);  // the array lives on and is nobody else's yet
+  return data;
+}
+
+// None where an argument is not plainly right.
+inline nb::object search_plain(const Arrays& arrays, nb::handle queries, nb::handle k, nb::handle num_probes,
+                        nb::handle num_threads) {
+  const poeem::IndexView& view = arrays.view();
+  poeem::SearchRequest request;
+  request.k = plain_count(k, 1, view.num_items);
+  request.num_probes = num_probes.is_none() ? 0 : plain_count(num_probes, 1, INT64_MAX);
+  request.num_threads = plain_count(num_threads, 1, 1024);
+  if (request.k < 0 || request.num_probes < 0 || request.num_threads < 0) return nb::none();
+  const FloatBuffer vectors(queries);
+  if (!vectors.is_floats() || vectors.num_axes() < 1 || vectors.num_axes() > 3 || vectors.size() == 0 ||
+      vectors.length(vectors.num_axes() - 1) != view.dim || !vectors.all_finite())
+    return nb::none();
+  request.queries = vectors.data();
+  request.num_queries = vectors.num_axes() == 1 ? 1 : vectors.length(0);
+  request.num_heads = vectors.num_axes() == 3 ? vectors.length(1) : 1;
+  if (const char* kernel = std::getenv(kKernelVariable)) request.kernel = kernel;
+  const nb::object empty = nb::module_::import_("numpy").attr("empty");
+  const nb::object ids = empty_array(empty, request.num_queries, request.k, "int64");
+  const nb::object scores = empty_array(empty, request.num_queries, request.k, "float32");
+  auto* to_ids = data_of<std::int64_t>(ids);
+  auto* to_scores = data_of<float>(scores);
+  {
+    const ReleasedToSearch released;
+    poeem::search(view, request, to_ids, to_scores);
+  }
+  return nb::make_tuple(ids, scores);
+}
+
+}  // namespace bindings
