@@ -75,7 +75,7 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
 bool BoundTable::aim(const IndexView& index, float bias, float threshold, BoundTask& task) const {
   task.table = shortfalls_;
   task.group_columns = kGroupColumns;
-  const double slack = std::abs(static_cast<double>(threshold)) * std::ldexp(1.0, -20);
+  const double slack = slack_of(threshold);
   const double offset = static_cast<double>(bias) + highest_ + error_;
   if (index.uses_norms()) {
     // Factors a little below the true ones pay for roundings in proportion to the norm. Sums reach 2^16 steps.
@@ -96,9 +96,9 @@ bool BoundTable::aim(const IndexView& index, float bias, float threshold, BoundT
     }
     return true;
   }
-  const double sum = std::floor((offset + slack - static_cast<double>(threshold)) / step_);
-  if (sum < 0.0) return false;
-  task.limit = static_cast<std::uint16_t>(std::min(sum, 65535.0));
+  const double reach = offset + slack - static_cast<double>(threshold);
+  if (reach < 0.0) return false;
+  task.limit = static_cast<std::uint16_t>(std::min(reach / step_, 65535.0));  // rounded down
   return true;
 }
 

@@ -1,6 +1,7 @@
 // 8-bit shortfalls of a query's table (kernels/bounds.h), and what limit of their sums stands for a threshold of scores.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -27,7 +28,15 @@ class BoundTable {
   // `threshold`. Returns false if no item can.
   bool aim(const IndexView& index, float bias, float threshold, BoundTask& task) const;
 
+  // Whether no item of this bias can reach the score; where the metric uses no norms.
+  bool is_beyond_reach(float bias, float threshold) const {
+    return static_cast<double>(bias) + highest_ + error_ + slack_of(threshold) < static_cast<double>(threshold);
+  }
+
  private:
+  // What a kernel's float arithmetic can hide of the threshold.
+  static double slack_of(float threshold) { return std::abs(static_cast<double>(threshold)) * 0x1p-20; }
+
   const Arithmetic& arithmetic_;
   std::vector<std::uint8_t> room_;
   std::uint8_t* shortfalls_ = nullptr;  // inside room_: [num_columns, 256] or [2 * num_columns, 16]

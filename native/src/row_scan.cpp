@@ -48,7 +48,7 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
 
 void RowScan::reset() {
   best_.reset(capacity_);
-  bounded_ = tried_ = false;
+  bounded_ = tried_ = aimed_ = false;
   num_seen_ = 0;
 }
 
@@ -115,6 +115,7 @@ void RowScan::try_bounds(std::int64_t position) {
 // position: what is scanned next; the norms there stand for those to come.
 void RowScan::build_bounds(std::int64_t position) {
   build_at_ = kRebuild * num_seen_;
+  aimed_ = false;
   double wanted = static_cast<double>(best_.threshold());
   if (items_->uses_norms()) {
     float least = std::numeric_limits<float>::infinity();
@@ -175,15 +176,29 @@ bool RowScan::aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& t
     build_bounds(unit * kUnitItems);
   }
   if (!bounds_.aim(index_, bias, best_.threshold(), task)) return false;
-  task.codes = items_->block(0);
-  task.num_columns = items_->columns();
-  task.norms = items_->uses_norms() ? items_->norms : nullptr;
+  point(task);
   // As long as few were seen the threshold rises fast, so look at it often.
   constexpr std::int64_t kBlockUnits = kBlockItems / kUnitItems;
   const std::int64_t patience =
       std::clamp(num_seen_ / (2 * kBlockItems) * kBlockUnits, kBlockUnits, kMaxUnits);
   task.begin = unit;
   task.end = std::min(last, unit - unit % kBlockUnits + patience);
+  return true;
+}
+
+void RowScan::point(BoundTask& task) const {
+  task.codes = items_->block(0);
+  task.num_columns = items_->columns();
+  task.norms = items_->uses_norms() ? items_->norms : nullptr;
+}
+
+// Take the task of the rows before, of another segment's part of the same list: what passed then may pass now. The
+// threshold may have risen since, so that more passes than need be.
+bool RowScan::aim_again(std::int64_t unit, std::int64_t last, float bias) {
+  if (!aimed_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
+  point(task_);
+  task_.begin = unit;
+  task_.end = last;
   return true;
 }
 
@@ -195,10 +210,14 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
     --last;
     take_unit(last, wanted_items(last, begin, end), bias);
   }
-  BoundTask task{};
-  for (std::int64_t unit = begin / kUnitItems; unit < last && aim(unit, last, bias, task); unit = task.end) {
-    bound_(task, masks_);
-    take_masks(task, begin, end, bias);
+  for (std::int64_t unit = begin / kUnitItems; unit < last; unit = task_.end) {
+    if (!aim_again(unit, last, bias)) {
+      aimed_ = aim(unit, last, bias, task_);
+      if (!aimed_) return;
+      aimed_bias_ = bias;
+    }
+    bound_(task_, masks_);
+    take_masks(task_, begin, end, bias);
   }
 }
 

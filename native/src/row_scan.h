@@ -31,6 +31,11 @@ class RowScan {
   // The same for two query vectors and whole chunks of codes without lists: they share what is loaded.
   static void scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end);
 
+  // Whether no item of this bias can be among the best; false where that is not known.
+  bool is_hopeless(float bias) const {
+    return bounded_ && !index_.uses_norms() && bounds_.is_beyond_reach(bias, best_.threshold());
+  }
+
   // Whether as many were found as were wanted.
   bool full() const { return best_.full(); }
 
@@ -49,8 +54,11 @@ class RowScan {
   void try_bounds(std::int64_t position);
   void build_bounds(std::int64_t position);
   bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
+  bool aim_again(std::int64_t unit, std::int64_t last, float bias);
+  void point(BoundTask& task) const;
 
   static constexpr std::int64_t kMaxUnits = 256;  // units between two looks at the threshold
+  static constexpr std::int64_t kShortUnits = 8;  // so few are scanned by the task of the same list's rows before
 
   // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
@@ -72,6 +80,9 @@ class RowScan {
   std::int64_t num_seen_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
   float max_bias_ = 0;          // of the lists probed
+  BoundTask task_{};            // the last one of scan_by_bounds
+  bool aimed_ = false;          // whether it can be used again where the bias is the same
+  float aimed_bias_ = 0;
   std::uint64_t masks_[kMaxUnits];
   static constexpr std::int64_t kMaxSurvivors = 64;
   std::int64_t num_survivors_ = 0;

@@ -154,9 +154,11 @@ class Worker {
   // The list that is probed after `place` others.
   void scan_list(RowScan& scan, std::int64_t place) {
     const std::int64_t list = scan.plan().probes()[static_cast<std::size_t>(place)];
+    const float bias = scan.plan().bias(list);
+    if (scan.is_hopeless(bias)) return;
     for (const Segment& segment : segments_) {
       const std::int64_t* offsets = segment.view->list_offsets + list;
-      if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], scan.plan().bias(list));
+      if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], bias);
     }
   }
 
