@@ -11,6 +11,7 @@ from poeem.cli.find import index_file
 from poeem.cli.output import Json, answers, facts_table, print_json
 from poeem.errors import IndexFileError
 from poeem.index.format import check_file
+from poeem.live import check_changes, has_changes
 
 EXAMPLES = """
 poeem verify runs/shop/items.poeem
@@ -26,7 +27,8 @@ def verify(
 ) -> None:
     """Check every part of index files: checksums, bounds, orders, and norms against codes.
 
-    All parts of all files are looked at; the exit code is 4 if any of them is damaged.
+    Changes beside a file are checked too, and whether they are of this index. All parts of all
+    files are looked at; the exit code is 4 if any of them is damaged.
     """
     reports = {str(path): _report(path) for path in map(index_file, files)}
     if json:
@@ -42,9 +44,10 @@ def verify(
 
 def _report(path: Path) -> dict[str, IndexFileError | None]:
     try:
-        return {"header": None, **check_file(path)}
+        parts: dict[str, IndexFileError | None] = {"header": None, **check_file(path)}
     except IndexFileError as error:
         return {"header": error}
+    return {**parts, "changes": check_changes(path)} if has_changes(path) else parts
 
 
 def _plain(name: str, parts: dict[str, IndexFileError | None]) -> dict[str, Any]:

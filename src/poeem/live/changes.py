@@ -102,9 +102,22 @@ class Changes:
         if not found:
             return None
         series = Series(*found[0][:3])
-        if len(found) > 1 or series.crc32() != found[0][3]:
+        typed = [type(value) for value in found[0]] == [str, str, int, int]
+        if len(found) > 1 or not typed or series.crc32() != found[0][3]:
             raise ChangesError(f"{self.path}: its series is damaged, the checksum does not match")
         return series
+
+    def check_whole(self) -> None:
+        """Look at all pages of the database, also those that no change needs.
+
+        Raises:
+            ChangesError: they do not fit together.
+        """
+        with self._errors(writing=False):
+            said = self._connection.execute("PRAGMA integrity_check").fetchall()
+        if said != [("ok",)]:
+            text = "".join(c if c.isprintable() else "?" for c in str(said[0][0])[:200])
+            raise ChangesError(f"{self.path}: the database is damaged, {text}")
 
     def read(self, like: IndexContents, number: int) -> tuple[Series | None, int, list[Batch]]:
         """Return the changes after `number` that a snapshot lacks, as of one moment.
@@ -280,6 +293,10 @@ def _titles(offset_bytes: bytes, blob: bytes, count: int) -> Titles:
     offsets = np.frombuffer(offset_bytes, "<i8").reshape(count + 1)
     if offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) < 0).any():
         raise ValueError("its titles do not fit")
+    blob.decode()  # a UnicodeDecodeError is a ValueError
+    starts = offsets[:-1][offsets[:-1] < len(blob)]
+    if (np.frombuffer(blob, np.uint8)[starts] & 0xC0 == 0x80).any():
+        raise ValueError("one of its titles begins within a character")
     return Titles(offsets, np.frombuffer(blob, np.uint8))
 
 

@@ -109,6 +109,13 @@ class Watch:
             self._file = None
 
 
+def record_of(path: Path) -> bytes:
+    """Return the record of what was last acknowledged; empty if there is none."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(RECORD_BYTES)
+    return b""
+
+
 def stamp_of(path: Path) -> tuple[int, ...] | None:
     """Return what tells a file from another of the same name; None if there is none."""
     try:
