@@ -71,6 +71,13 @@ Output<std::int64_t, 1> find(const Lookup& lookup, IdArray ids, std::optional<Bi
   return positions;
 }
 
+#ifdef POEEM_PLANTED_RACE
+// What a change must never do: write to bits that searches are reading.
+[[gnu::noinline]] void planted_race(const std::uint64_t* alive, std::int64_t position) {
+  if (alive != nullptr) const_cast<std::uint64_t*>(alive)[position / 64] &= ~(std::uint64_t{1} << (position % 64));
+}
+#endif
+
 // Bits with those of some items cleared; `alive` empty where nothing changed.
 struct Cleared {
   Owner alive;
@@ -99,6 +106,9 @@ Cleared clear(const poeem::Lookup& lookup, const std::uint64_t* alive, const std
     const std::uint64_t bit = std::uint64_t{1} << (position % 64);
     cleared.num_cleared += (word & bit) != 0 ? 1 : 0;  // an id may be there twice
     word &= ~bit;
+#ifdef POEEM_PLANTED_RACE
+    planted_race(alive, position);
+#endif
   }
   return cleared;
 }
