@@ -19,6 +19,7 @@ void check(const SearchRequest& request) {
   if (request.k < 1) throw Error(ErrorCode::kConfig, "k: wanted at least 1");
   if (request.num_probes < 0) throw Error(ErrorCode::kConfig, "num_probes: wanted at least 1");
   if (request.num_threads < 1) throw Error(ErrorCode::kConfig, "num_threads: wanted at least 1");
+  if (request.part_bytes < 1) throw Error(ErrorCode::kConfig, "part_bytes: wanted at least 1");
 }
 
 void check(const IndexView& index) {
@@ -63,7 +64,7 @@ struct Plan {
     const std::int64_t probed = index.num_lists == 0 ? 1 : num_probes;
     const std::int64_t lists = index.num_lists == 0 ? 1 : index.num_lists;
     const std::int64_t bytes = num_blocks * index.block_bytes() / lists * probed;
-    num_parts = std::min((threads + queries - 1) / queries, bytes / kPartBytes);
+    num_parts = std::min((threads + queries - 1) / queries, bytes / request.part_bytes);
     if (index.num_lists > 0) num_parts = std::min(num_parts, num_probes);
     // Whether to visit more lists is known only to who has seen all of them.
     if (widens) num_parts = 1;
@@ -74,7 +75,6 @@ struct Plan {
   static constexpr std::int64_t kTableBytes = 192 << 10;  // and bounds beside them
   static constexpr std::int64_t kMaxRows = 64;
   static constexpr std::int64_t kListRows = 12;
-  static constexpr std::int64_t kPartBytes = 1 << 20;     // codes that pay for starting a thread
 
   std::int64_t num_blocks = 0;     // of all segments
   bool sparse = false;
