@@ -86,6 +86,17 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
   return {ids, scores};
 }
 
+nb::object search_segments_plain(const Segments& segments, nb::handle queries, nb::handle k, nb::handle num_probes,
+                                 nb::handle num_threads) {
+  require(!segments.get().empty(), "segments: none");
+  std::int64_t num_wanted = 0;
+  for (const poeem::Segment& segment : segments.get()) num_wanted += segment.num_wanted;
+  return search_plainly(*segments.get()[0].view, num_wanted, queries, k, num_probes, num_threads,
+                        [&](const poeem::SearchRequest& request, std::int64_t* ids, float* scores) {
+                          poeem::search(segments.get(), false, request, ids, scores);
+                        });
+}
+
 std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
     const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
     std::int64_t num_threads, const std::string& kernel, std::optional<Bits> allowed) {
@@ -281,6 +292,11 @@ NB_MODULE(_native, m) {
         "Search like `search` without a filter if the arguments are plainly right: contiguous float32 queries, finite, "
         "[dim], [n, dim] or [n, num_heads, dim]; ints in their ranges, k at most num_items; num_probes None = all. Else "
         "return None, and whoever asked must look closer.");
+  m.def("search_segments_plain", &search_segments_plain, "segments"_a, "queries"_a.none(), "k"_a.none(),
+        "num_probes"_a.none(), "num_threads"_a.none(),
+        nb::sig("def search_segments_plain(segments: Segments, queries: object, k: object, num_probes: object, "
+                "num_threads: object) -> tuple[NDArray[numpy.int64], NDArray[numpy.float32]] | None"),
+        "The same as `search_plain` for `search_segments`; k at most the wanted items.");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
         "Return |T(x)|, or its square, of every item: float32 [num_items].");
   m.def("repeated_id", &repeated_id, "arrays"_a,

@@ -78,12 +78,12 @@ T* data_of(nb::handle array) {
   return data;
 }
 
-// None where an argument is not plainly right.
-inline nb::object search_plain(const Arrays& arrays, nb::handle queries, nb::handle k, nb::handle num_probes,
-                        nb::handle num_threads) {
-  const poeem::IndexView& view = arrays.view();
+// None where an argument is not plainly right. num_items: there are to find. search(request, ids, scores): does it.
+template <class Search>
+nb::object search_plainly(const poeem::IndexView& view, std::int64_t num_items, nb::handle queries, nb::handle k,
+                          nb::handle num_probes, nb::handle num_threads, const Search& search) {
   poeem::SearchRequest request;
-  request.k = plain_count(k, 1, view.num_items);
+  request.k = plain_count(k, 1, num_items);
   request.num_probes = num_probes.is_none() ? 0 : plain_count(num_probes, 1, INT64_MAX);
   request.num_threads = plain_count(num_threads, 1, 1024);
   if (request.k < 0 || request.num_probes < 0 || request.num_threads < 0) return nb::none();
@@ -102,9 +102,18 @@ inline nb::object search_plain(const Arrays& arrays, nb::handle queries, nb::han
   auto* to_scores = data_of<float>(scores);
   {
     const ReleasedToSearch released;
-    poeem::search(view, request, to_ids, to_scores);
+    search(request, to_ids, to_scores);
   }
   return nb::make_tuple(ids, scores);
+}
+
+inline nb::object search_plain(const Arrays& arrays, nb::handle queries, nb::handle k, nb::handle num_probes,
+                               nb::handle num_threads) {
+  const poeem::IndexView& view = arrays.view();
+  return search_plainly(view, view.num_items, queries, k, num_probes, num_threads,
+                        [&](const poeem::SearchRequest& request, std::int64_t* ids, float* scores) {
+                          poeem::search(view, request, ids, scores);
+                        });
 }
 
 }  // namespace bindings

@@ -222,3 +222,20 @@ def test_no_change_is_written_where_there_is_nothing_to_change(tmp_path):
         live.remove([10**9], ignore_missing=True)
         assert not live.compact()
     assert pending_changes(path).num_changes == 0
+
+
+@pytest.mark.parametrize("num_lists", [0, 5])
+def test_the_short_way_into_a_search_finds_the_same(tmp_path, num_lists):
+    """Plain arguments go to the engine at once, others are checked first."""
+    model = Model(Shape("cosine", 300, 4, 256, 2, num_lists, rotation=True))
+    with LiveIndex.open(model.save(tmp_path / "i.poeem")) as live:
+        model.update(live, 50)
+        model.remove(live, 20)
+        for queries in (random_queries(3, 2, 8), random_queries(3, 8), random_queries(8)):
+            for probes in (None, 2) if num_lists else (None,):
+                plain = live.search(queries, 7, num_probes=probes)
+                assert_same(plain, live.search(queries, np.int64(7), num_probes=probes))
+        beyond = live.search(random_queries(3, 8), len(model.items) + 3)
+        assert (beyond.ids[:, -3:] == -1).all()
+        with pytest.raises(ValueError, match="NaN"):
+            live.search(np.full(8, np.nan, np.float32), 3)

@@ -52,6 +52,7 @@ def check_put(
         checked = check_lists(lists, count, contents)
         packed = np.array(array, dtype=packed_dtype(contents.code_bits), order="C")
         found = None if checked is None else np.array(checked, dtype=np.int32, order="C")
+    _native.let_searches_in()
     if len(wanted) != count:
         raise ShapeError(f"ids: got {len(wanted)} for {count} {name}, wanted one for each")
     return Rows(wanted, packed, found, None, _titles(contents, titles, count))

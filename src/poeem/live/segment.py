@@ -97,6 +97,7 @@ class Segment:
         lookup = Lookup(contents)
         if "order" in parts:
             lookup = Lookup.known(contents, parts["sorted"], parts["order"])
+        _native.let_searches_in()
         return cls(contents, items_of(contents, quantizer), lookup, None, contents.num_items)
 
     @classmethod

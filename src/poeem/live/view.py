@@ -130,6 +130,10 @@ class LiveView:
         Raises:
             ShapeError, DtypeError, NonFiniteError, ConfigError, IdError: as in `Index.search`.
         """
+        if allowed is None and target_recall is None:
+            found = _native.search_segments_plain(self._native, queries, k, num_probes, num_threads)
+            if found is not None:
+                return SearchResult(*found)
         call = check_search(
             queries,
             k,

@@ -150,6 +150,7 @@ class Writer:
             raise InputError(
                 f"ids: a change of {size} bytes, wanted at most {MAX_BATCH_BYTES}; make several"
             )
+        _native.let_searches_in()
         batch = Batch(self.view.number + 1, time.time(), put, removed)
         view = apply(self.view, [batch])
         _native.let_searches_in()
@@ -163,6 +164,7 @@ class Writer:
                 self._usable = self._changes.last_number() < batch.number
             raise
         self.view = view
+        _native.let_searches_in()
         since = self._since  # the end of a compaction that failed may come in between
         if since is not None:
             since.append(batch)
