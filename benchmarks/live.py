@@ -13,6 +13,7 @@ python benchmarks/live.py
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 import time
@@ -320,6 +321,7 @@ def main() -> None:
             figures = measure(Path(place), options.items, num_lists, options.rounds)
             results[f"{num_lists} lists" if num_lists else "no lists"] = figures
     settings = {"items": options.items, "dim": DIM, "bytes": NUM_SUBSPACES, "batch": BATCH, "k": K}
+    settings["niceness"] = os.nice(0)  # below 0: neighbours wait
     write_result(options.name, {**settings, "rounds": options.rounds, "results": results})
 
 
