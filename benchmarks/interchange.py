@@ -140,7 +140,7 @@ def exports_of_a_model(
             config = Config.from_dict({"data": {"path": data}, "train": {"epochs": epochs}})
             layer = dataclasses.replace(config.layer, num_lists=num_lists)
             layer = dataclasses.replace(layer, family=family)
-            train = dataclasses.replace(config.train, warm_start_epoch=1)
+            train = dataclasses.replace(config.train, warm_start_epoch=1, frozen_epochs=0)
             config = dataclasses.replace(config, layer=layer, train=train)
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place) / "run"
