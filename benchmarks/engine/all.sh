@@ -15,6 +15,7 @@ run filters.py
 run sizes.py
 run bench.py --items 10000000 --dim 128 --bytes 8 --rounds 3 --name engine_flat_10m
 run opening.py
+run encoding.py
 run curves.py
 run curves.py --dim 128 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then

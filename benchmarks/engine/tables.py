@@ -127,6 +127,20 @@ def opening() -> str:
     return f"{found['items']:,} items, {found['file_bytes']:,} bytes:\n\n" + table(head, rows)
 
 
+def encoding() -> str:
+    """Return microseconds a vector, by wall time, against Faiss."""
+    rows = []
+    for case, each in result("engine_encoding")["results"].items():
+        cells = [case]
+        for count in ("1 thread", "2 thread"):
+            times = each[count]["microseconds"]
+            cells += [f"{times[who]['wall']:.2f}" for who in ("poeem", "faiss")]
+            cells.append(f"{each[count]['times_ours']['wall']:.1f}")
+        rows.append([*cells, f"{each['error']['poeem']:.3f} / {each['error']['faiss']:.3f}"])
+    head = ["", "ours", "Faiss", "times ours", "ours, 2 threads", "Faiss", "times ours"]
+    return table([*head, "error, ours / Faiss"], rows)
+
+
 def along(found: dict[str, Any], rival: str, case: str) -> str:
     """Return the ratios at each recall of the rival's that we reach, the lowest recall first."""
     ours = found["rivals"]["poeem best"]["points"]
@@ -224,6 +238,7 @@ TABLES = {
     "engine_flat_glove": ("flat_glove", lambda: flat("engine_flat_glove")),
     "engine_lists": ("lists", lists),
     "engine_nibbles": ("nibbles", nibbles),
+    "engine_encoding": ("encoding", encoding),
     "engine_filters": ("filters", filters),
     "engine_opening": ("opening", opening),
     "engine_curves": ("curves", lambda: curves("engine_curves")),
