@@ -33,7 +33,7 @@ COMMANDS = {
     "python": [sys.executable, "-m", "tests.fuzz.index_file"],
 }
 ENTRIES = {
-    "native": "search, segments, norms, ids, nearest, residual encoding; kernels of a search "
+    "native": "search, segments, norms, ids, changes, nearest, residual encoding; kernels of a search "
     "against the scalar one",
     "python": "Index.open, search, reconstruct, titles and info of damaged and crafted files",
 }

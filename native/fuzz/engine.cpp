@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "poeem/changes.h"
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
@@ -250,10 +251,57 @@ void fuzz_search(FuzzedDataProvider& in) {
     fail("search differs", kernel.name);
 }
 
+// A change of this index: ids looked up in arrays that may hold anything, rows joined.
+void fuzz_changes(const Index& index, FuzzedDataProvider& in) {
+  const poeem::IndexView& view = index.view;
+  Bytes bytes(in);
+  const std::vector<std::uint64_t> alive = bytes.array<std::uint64_t>((view.num_items + 63) / 64);
+  const std::uint64_t* bits = in.ConsumeBool() && !alive.empty() ? alive.data() : nullptr;
+  poeem::Lookup lookup;
+  lookup.num_items = view.num_items;
+  lookup.ids32 = view.ids32, lookup.ids64 = view.ids64;
+  const std::vector<std::int32_t> order = bytes.array<std::int32_t>(view.num_items);
+  if (in.ConsumeBool() && !order.empty()) lookup.order32 = order.data();
+  const std::int64_t count = in.ConsumeIntegralInRange<std::int64_t>(0, 20);
+  std::vector<std::int64_t> ids = bytes.array<std::int64_t>(count), positions(ids.size());
+  for (std::int64_t i = 0; i < count && view.num_items > 0; i += 2)
+    ids[static_cast<std::size_t>(i)] = view.id_at(i % view.num_items);
+  poeem::find_alive(lookup, bits, ids.data(), count, positions.data());
+  for (const std::int64_t position : positions)
+    if (position < -1 || position >= view.num_items) fail("position", "-");
+  if (view.uses_norms() && view.norms == nullptr) return;
+  poeem::RowSource old, added;
+  old.view = &view, old.alive = bits;
+  const std::vector<std::uint16_t> codes = bytes.array<std::uint16_t>(count * view.num_subspaces);
+  std::vector<std::int32_t> lists(static_cast<std::size_t>(count));
+  for (std::int32_t& list : lists)
+    list = view.num_lists == 0 ? 0 : static_cast<std::int32_t>(bytes.next() % static_cast<std::uint64_t>(view.num_lists));
+  const std::vector<float> norms(static_cast<std::size_t>(count), 1.0F);
+  added.num_rows = count, added.ids = ids.data(), added.codes = codes.data();
+  added.lists = view.num_lists > 0 ? lists.data() : nullptr;
+  added.norms = view.uses_norms() ? norms.data() : nullptr;
+  const std::vector<poeem::RowSource> sources = {old, added};
+  const std::vector<poeem::JoinedRow> rows = poeem::storage_order(sources);
+  const auto num_rows = static_cast<std::int64_t>(rows.size());
+  const std::int64_t blocks = (num_rows + poeem::kBlockItems - 1) / poeem::kBlockItems;
+  std::vector<std::int64_t> joined_ids(rows.size()), offsets(static_cast<std::size_t>(view.num_lists) + 1);
+  std::vector<std::uint16_t> packed(static_cast<std::size_t>(blocks * view.block_bytes()) / 2 + 1);
+  std::vector<float> joined_norms(rows.size());
+  poeem::JoinedTarget target;
+  target.ids = joined_ids.data(), target.codes = packed.data();
+  if (view.num_lists > 0) target.list_offsets = offsets.data();
+  if (view.uses_norms()) target.norms = joined_norms.data();
+  poeem::write_rows(sources, rows, view, target);
+  if (view.num_lists > 0 && (offsets.front() != 0 || offsets.back() != num_rows)) fail("joined offsets", "-");
+  for (std::size_t i = 1; i < offsets.size(); ++i)
+    if (view.num_lists > 0 && offsets[i] < offsets[i - 1]) fail("joined offsets fall", "-");
+}
+
 void fuzz_checks(FuzzedDataProvider& in) {
   Index index(in);
   if (!index.usable) return;
   poeem::check_offsets(index.view);
+  if (in.ConsumeBool()) return fuzz_changes(index, in);
   const std::int64_t repeated = poeem::find_repeated_id(index.view);
   if (repeated < -1 || repeated >= index.view.num_items) fail("repeated id", "-");
   const bool squared = index.view.metric == Metric::kL2;

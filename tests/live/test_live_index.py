@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poeem import Index, LiveIndex, pending_changes
+from poeem import Index, LiveIndex, build_index_from_codes, pending_changes
+from poeem.index.encode import encode
 from poeem.live import swap_index, view
 from tests.index.helpers import Shape, random_index, random_queries
 from tests.index.test_search import METRICS, assert_same
@@ -103,22 +104,59 @@ def test_thousands_of_changes_in_segments_of_full_size(tmp_path, metric, num_lis
     live.close()
 
 
-def test_vectors_are_encoded_as_the_layer_would(tmp_path):
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("num_lists", [0, 8])
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_vectors_are_encoded_as_a_fresh_index_would(tmp_path, family, num_lists, metric):
     torch = pytest.importorskip("torch")
     from poeem import IndexLayer, build_index
 
     generator = torch.Generator().manual_seed(0)
-    layer = IndexLayer(dim=16, num_subspaces=4, num_codewords=32, num_lists=8)
+    settings = {"num_subspaces": 4, "num_codewords": 32, "num_lists": num_lists, "family": family}
+    layer = IndexLayer(dim=16, **settings)
     vectors = torch.randn(2000, 16, generator=generator)
     layer.warm_start(vectors)
     path = tmp_path / "i.poeem"
-    build_index(layer, np.arange(1000), vectors[:1000], metric="ip").save(path)
+    index = build_index(layer, np.arange(1000), vectors[:1000], metric=metric)
+    index.save(path)
     with LiveIndex.open(path) as live:
         live.add(np.arange(1000, 2000), vectors[1000:])
         live.update(np.arange(100), vectors[500:600].numpy())
         both = torch.cat([vectors[500:600], vectors[100:]])
-        fresh = build_index(layer, np.arange(2000), both, metric="ip")
-        assert_same(live.search(vectors[:50], 20), fresh.search(vectors[:50], 20))
+        wholly = fresh_index(layer, index, both, changed=np.r_[0:100, 1000:2000], metric=metric)
+        for probes in (None, 2):
+            got = live.search(vectors[:50], 20, num_probes=probes)
+            assert_same(got, wholly.search(vectors[:50], 20, num_probes=probes))
+        assert live.compact()
+        np.testing.assert_array_equal(Index.open(path).codes, wholly.codes)
+        reconstructed = live.reconstruct(np.arange(1000, 2000))
+    # What they stand for is near them, so that it is codes of these vectors that were put.
+    error = np.square(reconstructed - vectors[1000:].numpy()).sum(1).mean()
+    assert error < 0.7 * np.square(vectors.numpy()).sum(1).mean()
+
+
+def fresh_index(layer, index, vectors, changed, metric):
+    """Product codes: what the layer builds. Residual ones: those that changed encoded by parts.
+
+    A layer looks for residual codes in the metric of its queries, an index has the plain one.
+    """
+    from poeem import build_index
+
+    built = build_index(layer, np.arange(len(vectors)), vectors, metric=metric)
+    if index.family == "product":
+        return built
+    contents = built._contents
+    by_id = np.argsort(built.ids)
+    codes, lists = built.codes[by_id], None if built.lists is None else built.lists[by_id]
+    found, found_lists = encode(contents, vectors[changed].numpy())
+    codes[changed] = found
+    parts = {"codebooks": built.codebooks, "rotation": built.rotation}
+    if lists is not None:
+        lists[changed] = found_lists
+        parts |= {"lists": lists, "centroids": built.centroids}
+    return build_index_from_codes(
+        codes=codes, ids=np.arange(len(vectors)), metric=metric, family="residual", **parts
+    )
 
 
 def test_a_view_does_not_change(tmp_path):
