@@ -33,8 +33,8 @@ COMMANDS = {
     "python": [sys.executable, "-m", "tests.fuzz.index_file"],
 }
 ENTRIES = {
-    "native": "search, segments, norms, ids, changes, nearest, residual encoding; kernels of a search "
-    "against the scalar one",
+    "native": "search, segments, norms, ids, changes, nearest, residual encoding; kernels of a "
+    "search against the scalar one",
     "python": "Index.open, search, reconstruct, titles and info of damaged and crafted files",
 }
 SANITIZERS = {"native": ["address", "undefined"], "python": []}

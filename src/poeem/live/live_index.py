@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from poeem import _native
 from poeem.config import SearchConfig
@@ -14,7 +14,7 @@ from poeem.errors import ConfigError
 from poeem.index.calibration import Calibration
 from poeem.index.index import Index
 from poeem.live.places import Places
-from poeem.live.view import LiveView
+from poeem.live.view import LiveView, SearchOptions
 from poeem.live.writer import Reader, Writer
 from poeem.types import FloatArray, IntArray, Metric, SearchResult
 
@@ -74,34 +74,20 @@ class LiveIndex:
         return cls(places.snapshot, Writer(places, verify=verify))
 
     def search(
-        self,
-        queries: Any,
-        k: int = SearchConfig().k,
-        *,
-        num_probes: int | None = SearchConfig().num_probes,
-        target_recall: float | None = None,
-        num_threads: int = SearchConfig().num_threads,
-        allowed: Any = None,
+        self, queries: Any, k: int = SearchConfig().k, **options: Unpack[SearchOptions]
     ) -> SearchResult:
         """Return the k items of the highest score for each query, ties to the smaller id.
 
         Args:
-            queries, k, num_probes, target_recall, num_threads: as in `Index.search`.
-            allowed: the only items to return, as integer ids (unknown ones count for nothing);
-                None = all. For flags take a `view`, whose `ids` do not change.
+            queries, k: as in `Index.search`.
+            options: num_probes, target_recall, num_threads, allowed, as in `LiveView.search`; flags
+                for `allowed` need a `view`, whose `ids` do not change.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError, ConfigError, IdError: as in `Index.search`.
             IndexFileError: a reader could not read what is new.
         """
-        return self.view().search(
-            queries,
-            k,
-            num_probes=num_probes,
-            target_recall=target_recall,
-            num_threads=num_threads,
-            allowed=allowed,
-        )
+        return self.view().search(queries, k, **options)
 
     def view(self) -> LiveView:
         """Return the index as it is now, for searches that must agree with each other.

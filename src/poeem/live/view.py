@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -27,6 +27,15 @@ from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 _TAIL_ROWS = 2048
 # A segment that grew so far takes in its predecessor if that is at most so many times its size.
 _MERGE_FACTOR = 8
+
+
+class SearchOptions(TypedDict, total=False):
+    """What may be said by name of a search, besides queries and k: see `LiveView.search`."""
+
+    num_probes: int | None
+    target_recall: float | None
+    num_threads: int
+    allowed: Any
 
 
 @dataclass(frozen=True)
