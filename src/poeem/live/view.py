@@ -24,9 +24,9 @@ from poeem.live.segment import Segment
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 
 # The last segment takes in every change until it has so many rows.
-_TAIL_ROWS = 2048
+_TAIL_ROWS = 512
 # A segment that grew so far takes in its predecessor if that is at most so many times its size.
-_MERGE_FACTOR = 8
+_MERGE_FACTOR = 128
 
 
 class SearchOptions(TypedDict, total=False):
