@@ -96,6 +96,8 @@ def nibbles() -> str:
     rows = []
     for size, each in result("engine_nibbles")["results"].items():
         for case in ("one, 1 thread", "batch, 1 thread", "batch, 2 thread"):
+            if case not in each["rivals"][names[0]]:
+                continue
             wall = [milliseconds(each["rivals"][name], case) for name in names]
             cells = [size.split()[0], case, *(f"{ms:.3f}" for ms in wall[:3])]
             cells += [f"{wall[2] / wall[0]:.1f}", f"{wall[2] / wall[1]:.1f}", f"{wall[3]:.3f}"]
