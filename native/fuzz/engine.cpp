@@ -3,6 +3,7 @@
 // it; every kernel must give the scalar one's answer to the bit. scripts/fuzz builds and runs it.
 #include <fuzzer/FuzzedDataProvider.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -167,7 +168,12 @@ struct Index {
     };
     if (view.width != CodeWidth::kWord) codebooks_t = turned(codebooks, view.num_subspaces, view.num_codewords, view.sub_dim);
     if (!rotation.empty()) rotation_t = turned(rotation, 1, view.dim, view.dim);
-    if (view.num_lists > 0) centroids_t = turned(centroids, 1, view.num_lists, view.dim);
+    for (std::int64_t first = 0; first < view.num_lists; first += poeem::kPanelLists) {
+      const std::int64_t rows = std::min(poeem::kPanelLists, view.num_lists - first);
+      const auto from = centroids.begin() + first * view.dim;
+      const std::vector<float> panel = turned({from, from + rows * view.dim}, 1, rows, view.dim);
+      centroids_t.insert(centroids_t.end(), panel.begin(), panel.end());
+    }
     view.codebooks_t = codebooks_t.empty() ? nullptr : codebooks_t.data();
     view.rotation_t = rotation_t.empty() ? nullptr : rotation_t.data();
     view.centroids_t = centroids_t.empty() ? nullptr : centroids_t.data();

@@ -66,7 +66,7 @@ def test_engine_equals_reference(shape, seed, num_queries, num_heads, k, num_pro
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("num_lists", [0, 5])
+@pytest.mark.parametrize("num_lists", [0, 5, 300])
 @pytest.mark.parametrize("num_codewords", [16, 256, 300])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_engine_equals_reference_over_many_blocks(metric, num_lists, num_codewords, family):
