@@ -103,6 +103,7 @@ def assert_holds(live: LiveIndex | LiveView, model: Model, seed: int = 0) -> Non
         assert_same(live.search(queries, k, **options), fresh.search(queries, k, **options))
         options["allowed"] = [*some, 12345678]
         assert_same(live.search(queries, k, **options), fresh.search(queries, k, **options))
-    np.testing.assert_array_equal(live.reconstruct(some), fresh.reconstruct(some))
+    # Turned back by a matrix product, whose rounding goes by how many rows there are.
+    np.testing.assert_allclose(live.reconstruct(some), fresh.reconstruct(some), rtol=0, atol=1e-5)
     if model.shape.titles:
         assert live.titles(some) == [model.items[item][2] for item in some.tolist()]
