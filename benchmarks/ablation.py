@@ -46,6 +46,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "frozen epoch at full steps": {"train": {"frozen_rate": 1.0}},
     "codes always fitted once more": {"train": {"refit_below": 10**9}},
     "codes never fitted once more": {"train": {"refit_below": 0}},
+    "all items quantized": {"train": {"quantized_share": 1.0}},
     "half of the items quantized": {"train": {"quantized_share": 0.5}},
     "no revival": {"layer": {"revive_window": 0}},
     "a rotation": {"layer": {"rotation": True}},

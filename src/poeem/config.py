@@ -202,10 +202,11 @@ class TrainConfig(_Checked):
     decay_epochs: int = setting(
         3, "epochs in which the step sizes go to 0, before the frozen ones", low=0
     )
-    quantized_share: float = setting(
-        1.0,
+    quantized_share: float | None = setting(
+        None,
         "share of a batch's items that are quantized once the index has joined in, drawn anew each "
-        "step; the others stay float and keep the towers from following the codes too closely",
+        "step; the others stay float and keep the towers from following the codes too closely; "
+        "none = all, or half where codes are longer than 16 bytes and so nearly exact",
         low=0,
         high=1,
     )

@@ -20,7 +20,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
 from poeem.training.display import Bar, Quiet
-from poeem.training.loop import evaluate_state, rate_factor, train
+from poeem.training.loop import evaluate_state, quantized_share, rate_factor, train
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
 
@@ -250,3 +250,19 @@ def test_rate_factor():
     assert [rate_factor(late, epoch, joint=True) for epoch in (3, 4, 5, 5.5)] == [1, 0.5, 1, 0.5]
     factors = [rate_factor(late, epoch, joint=False) for epoch in (3, 4, 5)]
     assert factors == pytest.approx([1, 2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("layer", "told", "wanted"),
+    [
+        ({"num_subspaces": 16}, None, 1.0),
+        ({"num_subspaces": 17}, None, 0.5),
+        ({"num_subspaces": 32, "num_codewords": 16}, None, 1.0),
+        ({"num_subspaces": 33, "num_codewords": 16}, None, 0.5),
+        ({"num_subspaces": 32}, 1.0, 1.0),
+        ({"num_subspaces": 4}, 0.25, 0.25),
+    ],
+)
+def test_how_many_items_are_quantized(layer, told, wanted):
+    settings = Config(layer=LayerConfig(**layer), train=TrainConfig(quantized_share=told))
+    assert quantized_share(settings) == wanted

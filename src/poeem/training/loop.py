@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poeem.config import TrainConfig
+from poeem.config import Config, TrainConfig
 from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
@@ -22,6 +23,8 @@ from poeem.training.display import Display, Quiet
 from poeem.training.losses import in_batch_softmax
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
+
+_LONG_CODE_BITS = 128
 
 
 def train(
@@ -141,12 +144,20 @@ def _item_vectors(
     if state.layer is None:
         return vectors, None, None, 0.0
     out = state.layer(vectors)
-    seen, share = out.vectors, state.config.train.quantized_share
+    seen, share = out.vectors, quantized_share(state.config)
     if share < 1 and out.codes is not None:
         generator = torch.Generator().manual_seed(state.config.train.seed + state.step)
         drawn = torch.rand(len(vectors), 1, generator=generator) < share
         seen = torch.where(drawn.to(vectors.device), out.vectors, vectors)
     return seen, out.coarse_vectors, out.lists, out.loss
+
+
+def quantized_share(config: Config) -> float:
+    """Return the share of a batch's items to quantize: as told, or else by the length of a code."""
+    told, layer = config.train.quantized_share, config.layer
+    if told is not None:
+        return told
+    return 0.5 if layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS else 1.0
 
 
 def _checked_losses(
