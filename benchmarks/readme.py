@@ -32,15 +32,6 @@ def link(name: str) -> str:
 
 
 SETS = {"gowalla": "40,981 places", "amazon-book-kgat": "24,915 books"}
-ROWS = {
-    "exact, float twin": "exact search over float vectors, 256 bytes an item",
-    "Faiss PQ, 8 bytes": "Faiss PQ, built afterwards, 8 bytes",
-    "Faiss OPQ+PQ, 8 bytes": "Faiss OPQ+PQ, built afterwards, 8 bytes",
-    "Faiss residual (RQ), 8 bytes": "Faiss residual quantizer, built afterwards, 8 bytes",
-    "joint, 8 bytes": "**torch-poeem, trained jointly, 8 bytes**",
-}
-
-
 COMPARED = {
     **SETS,
     "movielens-1m": "3,533 films",
@@ -107,7 +98,7 @@ def comparison(found: dict[str, dict[str, Any]]) -> str:
 
 def _line(name: str, found: dict[str, Any], verdict: dict[str, Any]) -> list[str]:
     size = verdict["bytes"]
-    exact = verdict["over_exact"] and verdict["recall"] / verdict["over_exact"]
+    exact = at(found, 0, "float")
     best = verdict["recall"] / verdict["over_best"]
     paper, opq = at(found, size, "paper"), at(found, size, "opq")
     return [
@@ -147,7 +138,7 @@ def paper_figures() -> list[tuple[str, str, str]]:
 HEADLINE = {
     "float": "exact search over float vectors, 256 bytes an item",
     "opq": "Faiss OPQ+PQ, built afterwards, 8 bytes",
-    "best": "the best of ten kinds of index built afterwards, 8 bytes",
+    "best": "the best of {kinds} kinds of index built afterwards, 8 bytes",
     "fixed-codes": "codes of OPQ fixed, codebooks and query tower trained, 8 bytes",
     "paper": "the paper's recipe, trained jointly, 8 bytes",
     "ours": "**torch-poeem, trained jointly, 8 bytes**",
@@ -157,71 +148,38 @@ HEADLINE = {
 def headline() -> str:
     """Return the one result that matters, as a table."""
     found = compared()
-    return new_headline(found) if SETS.keys() <= found.keys() else old_headline()
-
-
-def new_headline(found: dict[str, dict[str, Any]]) -> str:
-    """Return the headline of the comparisons over seeds."""
     columns = [(name, metric) for name in SETS for metric in ("recall@20", "recall@100")]
     titles = [f"{name}, {SETS[name]}: {metric}" for name, metric in columns]
     lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(columns) + 1) + "|"]
+    after = {name: _afterwards(found[name]) for name in SETS}
     for key, label in HEADLINE.items():
         cells = []
         for name, metric in columns:
             each = found[name]
             row = ours_of(each) if key == "ours" else key
-            after = [
-                m["name"] for m in each["mean"] if (m["kind"], m["bytes"]) == ("afterwards", 8)
-            ]
-            names = after if key == "best" else [row]
+            names = after[name] if key == "best" else [row]
             values = [at(each, 0 if key == "float" else 8, n, metric) for n in names]
             known = [value for value in values if value is not None]
             figure = f"{max(known):.4f}" if known else "-"
             cells.append(f"**{figure}**" if key == "ours" else figure)
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    seeds = sorted({len({row["seed"] for row in found[name]["rows"]}) for name in SETS})
+        if set(cells) != {"-"}:
+            kinds = min(len(names) for names in after.values())
+            lines.append(f"| {label.format(kinds=kinds)} | " + " | ".join(cells) + " |")
+    counts = {name: len({row["seed"] for row in found[name]["rows"]}) for name in SETS}
+    seeds = ", ".join(f"{name} {_means({count})}" for name, count in counts.items())
     files = " and ".join(link(f"compare_{name}") for name in SETS)
-    count = " or ".join(map(str, seeds))
-    lines += ["", f"Means of {count} seeds, defaults of the command line: {files}."]
-    return "\n".join(lines)
-
-
-def old_headline() -> str:
-    """Return the headline of the runs before there was a comparison over seeds."""
-    found = {name: result(f"joint_vs_after_{name}") for name in SETS}
-    columns = [(name, metric) for name in SETS for metric in ("recall@20", "recall@100")]
-    titles = [f"{name}, {SETS[name]}: {metric}" for name, metric in columns]
-    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(columns) + 1) + "|"]
-    for key, label in ROWS.items():
-        figures = [f"{found[name]['mean'][key][metric]:.4f}" for name, metric in columns]
-        if label.startswith("**"):
-            figures = [f"**{figure}**" for figure in figures]
-        lines.append(f"| {label} | " + " | ".join(figures) + " |")
-    seeds = {len(each["seeds"]) for each in found.values()}
-    source = "One seed" if seeds == {1} else f"Means of {min(seeds)} or more seeds"
-    files = " and ".join(link(f"joint_vs_after_{name}") for name in SETS)
     lines += [
         "",
-        f"{source}, product codes, the command line's defaults of then (they have changed since, "
-        f"see DESIGN.md, The recipe): {files}. Those were chosen with an eye on gowalla's test "
-        "users, so our row flatters there; amazon-book came only afterwards.",
+        f"Test pairs, defaults of the command line; {seeds}: {files}. The index's settings were "
+        "chosen on gowalla's validation pairs, the towers' earlier with an eye on its test users, "
+        "which the float twin has too; amazon-book came only afterwards.",
     ]
-    if (ROOT / "benchmarks" / "results" / "compare_gowalla.json").exists():
-        lines += ["", residual_codes(result("compare_gowalla"))]
     return "\n".join(lines)
 
 
-def residual_codes(found: dict[str, Any]) -> str:
-    """Return a sentence on residual codes of 8 bytes."""
-    verdict = next(v for v in found["verdicts"] if v["name"] == "ours-residual")
-    best = verdict["recall"] / verdict["over_best"]
-    return (
-        "**Residual codes** (`--family residual`; the index's settings chosen mostly on validation "
-        "pairs, the towers' earlier with an eye on test users, which the twin has too), gowalla, "
-        f"{verdict['bytes']} bytes, one seed: recall@100 **{verdict['recall']:.4f}**, where exact "
-        f"float search has {verdict['recall'] / verdict['over_exact']:.4f} and the best index "
-        f"built afterwards ({verdict['best']}) {best:.4f}: {link('compare_gowalla')}."
-    )
+def _afterwards(found: dict[str, Any]) -> list[str]:
+    """Return the names of indexes of 8 bytes built afterwards."""
+    return [m["name"] for m in found["mean"] if (m["kind"], m["bytes"]) == ("afterwards", 8)]
 
 
 def table() -> str:
