@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import poeem
-from poeem.errors import NotWarmError
+from poeem.errors import ConfigError, NotWarmError
 from poeem.training.frozen import FrozenQuantizer, ItemCodes
 from poeem.training.loop import train
 
@@ -139,3 +139,18 @@ def test_no_refit_before_the_warm_start():
     with pytest.raises(NotWarmError):
         layer.refit(torch.randn(64, 16))
     assert torch.equal(layer.codebooks, before)
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+@pytest.mark.parametrize("beam", [0, -1, 257, 2.0, True])
+def test_a_beam_that_cannot_be_leaves_the_layer_as_it_was(family, beam):
+    layer = poeem.IndexLayer(16, family=family, num_subspaces=4, num_codewords=16)
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    layer.warm_start(x)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with pytest.raises(ConfigError, match="beam: got"):
+        layer.refit(x, x * torch.linspace(0.1, 2, 16), beam=beam)
+    with pytest.raises(ConfigError, match="beam: got"):
+        layer.encode(x, beam=beam)
+    after = layer.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

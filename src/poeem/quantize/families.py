@@ -121,7 +121,9 @@ class Residual:
 
     def assign(self, residuals: Tensor, codebooks: Tensor, beam: int | None = None) -> Tensor:
         """Return the codes that a beam search finds."""
-        return residual.assign(residuals, codebooks, beam=beam or self._config.beam)
+        return residual.assign(
+            residuals, codebooks, beam=self._config.beam if beam is None else beam
+        )
 
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
         """Return the sum of the codewords."""

@@ -223,19 +223,20 @@ class IndexLayer(nn.Module):
 
         Args:
             vectors, queries: as in `warm_start`; without queries the metric stays what it was.
-            beam: residual codes: width of the search for codes; None = the configured.
+            beam: residual codes: width of the search for codes, 1 to 256; None = the configured.
 
         Raises:
-            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError.
+            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError,
+                ConfigError: input that cannot be used; state unchanged.
         """
         self._require_warm("codebooks")
+        beam = self._checked_beam(beam)
         x = self._checked(vectors).detach()
         asked = None if queries is None else self._checked(queries).detach()
         if len(x) > self.config.num_samples:
             generator = torch.Generator().manual_seed(self.config.seed)
             x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
         residuals, _ = self._residuals(x)
-        beam = beam or self.config.beam
         if self.metric is None:
             self.codebooks.copy_(self.family.refit(residuals, self.codebooks.detach(), beam))
             return
@@ -330,13 +331,14 @@ class IndexLayer(nn.Module):
 
         Args:
             vectors: [n, dim].
-            beam: residual codes: width of the search for codes; None = the configured.
+            beam: residual codes: width of the search for codes, 1 to 256; None = the configured.
 
         Raises:
-            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError.
+            NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError,
+                ConfigError: input that cannot be used.
         """
         self._require_warm("codes")
-        return self._assign(self._checked(vectors), beam)
+        return self._assign(self._checked(vectors), self._checked_beam(beam))
 
     @torch.no_grad()
     def decode(self, codes: Tensor, lists: Tensor | None = None) -> Tensor:
@@ -448,6 +450,14 @@ class IndexLayer(nn.Module):
                 "vectors: got float64, wanted float32, float16 or bfloat16 (or call layer.double())"
             )
         return vectors.to(self.codebooks.dtype)
+
+    def _checked_beam(self, beam: int | None) -> int:
+        """Return the beam asked for, or the configured one for None."""
+        if beam is None:
+            return self.config.beam
+        if isinstance(beam, bool) or not isinstance(beam, int) or not 1 <= beam <= 256:
+            raise ConfigError(f"beam: got {beam!r}, wanted an integer, 1 to 256")
+        return beam
 
     def _require_warm(self, what: str) -> None:
         if self.phase is not Phase.JOINT:
