@@ -226,7 +226,13 @@ class TrainConfig(_Checked):
         8, "residual codes: width of the search for codes in that fit", low=1, high=256
     )
     frozen_rate: float = setting(
-        0.2, "share of the step sizes that the frozen epochs begin with", low=0, high=1
+        0.3, "share of the step sizes that the frozen epochs begin with", low=0, high=1
+    )
+    frozen_negatives: int = setting(
+        4096,
+        "in the frozen epochs: items drawn evenly from the catalogue for each step: the negatives "
+        "of all its pairs, but for what a user had; 0 = those of the batch, as before",
+        low=0,
     )
     coarse_weight: float = setting(
         1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0

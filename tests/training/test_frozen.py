@@ -1,6 +1,7 @@
 """The last phase: codes and item tower stay, codewords and query tower learn."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 import poeem
 from poeem.errors import ConfigError, NotWarmError
 from poeem.training.frozen import FrozenQuantizer, ItemCodes
-from poeem.training.loop import train
+from poeem.training.loop import batch_losses, drawn_items, train
 
 from .test_loop import config, new_state, taste  # noqa: F401 - the fixture
 
@@ -154,3 +155,42 @@ def test_a_beam_that_cannot_be_leaves_the_layer_as_it_was(family, beam):
         layer.encode(x, beam=beam)
     after = layer.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("count", [5, 10**6])
+def test_frozen_codes_learn_against_items_of_the_catalogue(trained, taste, count):  # noqa: F811
+    state, _ = trained
+    pairs = taste[0]
+    settings = dataclasses.replace(state.config.train, frozen_negatives=count, coarse_weight=0.0)
+    state.config = dataclasses.replace(state.config, train=settings)
+    drawn = drawn_items(state)
+    num_items = state.model.num_items
+    assert torch.equal(drawn, drawn.unique())
+    assert 1 <= len(drawn) <= 5 if count == 5 else torch.equal(drawn, torch.arange(num_items))
+    users, items = pairs.users[:20], pairs.items[:20]
+    loss, extra = batch_losses(state, pairs, users, items, torch.zeros(num_items))
+    with torch.no_grad():
+        queries = state.model.encode_queries(pairs.histories.of(users, without=items))
+        vectors = state.layer.decode(state.frozen.codes, state.frozen.lists)
+        scores = queries @ vectors.T / state.config.model.temperature
+    wanted = 0.0
+    for row, (user, item) in enumerate(zip(users, items, strict=True)):
+        had = pairs.items[pairs.users == user]
+        others = [i for i in drawn.tolist() if i not in had]
+        logits = scores[row][[int(item), *others]]
+        logits[1:] += math.log(num_items / len(drawn))
+        wanted -= float(logits.log_softmax(0)[0]) / 20
+    assert float(loss.detach()) == pytest.approx(wanted, rel=1e-4)
+    assert extra == 0
+    loss.backward()
+    assert float(state.layer.codebooks.grad.abs().sum()) > 0
+
+
+def test_drawn_items_depend_on_the_step_alone(trained):
+    state, _ = trained
+    settings = dataclasses.replace(state.config.train, frozen_negatives=5)
+    state.config = dataclasses.replace(state.config, train=settings)
+    first = drawn_items(state)
+    assert torch.equal(drawn_items(state), first)
+    state.step += 1
+    assert not torch.equal(drawn_items(state), first)

@@ -1,12 +1,14 @@
 """The in-batch softmax against the slow way."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.training import losses
-from poeem.training.losses import equal_pairs, in_batch_softmax
+from poeem.training.losses import catalogue_softmax, equal_pairs, in_batch_softmax
 
 
 def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
@@ -99,3 +101,41 @@ def test_equal_pairs_equal_the_slow_way(n, rows, num_ids):
     assert len(found) == len(slow)
     for got, wanted in zip(found, slow, strict=True):
         assert torch.equal(got.sort().values, wanted)
+
+
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+def test_catalogue_softmax_equals_the_slow_way(block, monkeypatch):
+    monkeypatch.setattr(losses, "_CPU_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(n, 8, generator=generator) for n in (37, 37, 23)]
+    mask = torch.rand(37, 23, generator=generator) < 0.3
+    mask[5] = True  # nothing left to compare this query with
+    results = []
+    for fast in (True, False):
+        queries, items, negatives = (part.clone().requires_grad_() for part in given)
+        if fast:
+            known = mask.nonzero().unbind(1)
+            value = catalogue_softmax(
+                queries, items, negatives, temperature=0.3, known=known, num_items=69
+            )
+        else:
+            own = (queries * items).sum(1, keepdim=True) / 0.3
+            others = (queries @ negatives.T / 0.3 + math.log(69 / 23)).masked_fill(mask, -torch.inf)
+            value = F.cross_entropy(torch.cat([own, others], 1), torch.zeros(37).long())
+        (2 * value).backward()
+        results.append((value.detach(), queries.grad, items.grad, negatives.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_catalogue_softmax_refuses_negatives_of_another_length():
+    vectors, nothing = torch.ones(4, 2), torch.zeros(0).long()
+    with pytest.raises(ShapeError, match=r"negatives: got shape \[3, 3\]"):
+        catalogue_softmax(
+            vectors,
+            vectors,
+            torch.ones(3, 3),
+            temperature=0.1,
+            known=(nothing, nothing),
+            num_items=9,
+        )

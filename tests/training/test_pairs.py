@@ -60,3 +60,12 @@ def test_histories_leave_out_the_item_to_predict():
 def test_histories_keep_the_latest():
     histories = Histories(torch.tensor([0, 3]), torch.tensor([7, 8, 9]), 2)
     assert histories.of(torch.tensor([0])).history.tolist() == [7, 8]
+
+
+def test_places_of_what_users_had_however_long_ago():
+    histories = Histories(torch.tensor([0, 3, 3, 5]), torch.tensor([7, 8, 9, 4, 8]), 1)
+    rows, columns = histories.places(torch.tensor([2, 1, 0, 0]), torch.tensor([2, 8, 9]))
+    found = sorted(zip(rows.tolist(), columns.tolist(), strict=True))
+    assert found == [(0, 1), (2, 1), (2, 2), (3, 1), (3, 2)]
+    assert rows.tolist() == sorted(rows.tolist())
+    assert histories.places(torch.tensor([1]), torch.tensor([2, 8]))[0].tolist() == []

@@ -17,7 +17,8 @@ LEFT = {
     *("beam", "query_power", "refit_rounds"),
     *("epochs", "warm_start_epoch", "batch_size", "learning_rate", "rotation_learning_rate"),
     *("decay_epochs", "coarse_weight", "logq_correction", "eval_every", "eval_users"),
-    *("checkpoint_every", "num_threads", "device", "frozen_rate", "refit_below", "refit_beam"),
+    *("checkpoint_every", "num_threads", "device", "refit_below", "refit_beam"),
+    *("frozen_rate", "frozen_negatives"),
 }
 
 

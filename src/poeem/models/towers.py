@@ -39,7 +39,8 @@ class Histories:
 
     def __init__(self, offsets: Tensor, items: Tensor, max_history: int) -> None:
         self._starts = offsets[:-1]
-        self._lengths = offsets.diff().clamp(max=max_history)
+        self._all_lengths = offsets.diff()
+        self._lengths = self._all_lengths.clamp(max=max_history)
         self._items = items
 
     def of(self, users: Tensor, without: Tensor | None = None) -> Users:
@@ -47,17 +48,35 @@ class Histories:
 
         Leaving out the item to be predicted keeps the answer out of the question.
         """
-        lengths = self._lengths[users]
-        rows = torch.repeat_interleave(torch.arange(len(users)), lengths)
-        first = lengths.cumsum(0) - lengths
-        positions = torch.arange(len(rows)) - first[rows] + self._starts[users][rows]
-        history = self._items[positions]
+        rows, history = self._items_of(users, self._lengths[users])
         if without is not None:
             kept = history != without[rows]
             history, rows = history[kept], rows[kept]
         counts = torch.bincount(rows, minlength=len(users))
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return Users(users, history, offsets)
+
+    def places(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where `items` names something that a user had, however long ago.
+
+        Args:
+            users: int64 [n].
+            items: int64 [m], ascending, each once.
+
+        Returns:
+            int64 [p] rows of `users`, ascending, and int64 [p] rows of `items`.
+        """
+        rows, history = self._items_of(users, self._all_lengths[users])
+        place = torch.searchsorted(items, history).clamp(max=len(items) - 1)
+        found = items[place] == history
+        return rows[found], place[found]
+
+    def _items_of(self, users: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first `lengths` items of each user's history: rows of users, and items."""
+        rows = torch.repeat_interleave(torch.arange(len(users)), lengths)
+        first = lengths.cumsum(0) - lengths
+        positions = torch.arange(len(rows)) - first[rows] + self._starts[users][rows]
+        return rows, self._items[positions]
 
 
 class IdTower(nn.Module):

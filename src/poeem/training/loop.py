@@ -20,7 +20,7 @@ from poeem.quantize.health import ScalarWriter
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.display import Display, Quiet
-from poeem.training.losses import in_batch_softmax
+from poeem.training.losses import catalogue_softmax, in_batch_softmax
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
 
@@ -122,6 +122,18 @@ def batch_losses(
         extra = extra + config.train.coarse_weight * in_batch_softmax(
             queries, near, temperature=temperature, item_ids=lists
         )
+    if state.frozen is not None and config.train.frozen_negatives:
+        drawn = drawn_items(state)
+        rows, columns = pairs.histories.places(users.cpu(), drawn)
+        retrieval = catalogue_softmax(
+            queries,
+            vectors,
+            _item_vectors(state, drawn.to(state.device))[0],
+            temperature=temperature,
+            known=(rows.to(state.device), columns.to(state.device)),
+            num_items=model.num_items,
+        )
+        return retrieval, extra
     retrieval = in_batch_softmax(
         queries,
         vectors,
@@ -131,6 +143,20 @@ def batch_losses(
         log_q=log_q[items],
     )
     return retrieval, extra
+
+
+def drawn_items(state: TrainingState) -> Tensor:
+    """Return the items that a step's pairs are compared with, int64 [m], ascending, each once.
+
+    Drawn evenly, with repetitions dropped; all where no fewer than the catalogue are asked for.
+    They depend on the seed and the number of the step alone.
+    """
+    count, num_items = state.config.train.frozen_negatives, state.model.num_items
+    if count >= num_items:
+        return torch.arange(num_items)
+    generator = torch.Generator().manual_seed(state.config.train.seed * 1_000_003 + state.step)
+    drawn: Tensor = torch.randint(num_items, (count,), generator=generator).unique()
+    return drawn
 
 
 def _item_vectors(

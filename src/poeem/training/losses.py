@@ -1,4 +1,4 @@
-"""In-batch softmax: each pair's item against the other items of the batch."""
+"""Softmax losses: each pair's item against other items of the batch, or of the catalogue."""
 
 from __future__ import annotations
 
@@ -48,12 +48,72 @@ def in_batch_softmax(
         recommendations, RecSys 2019, eq. 3 and 4.
     """
     _check(queries, items, temperature, user_ids=user_ids, item_ids=item_ids, log_q=log_q)
-    ids = [i for i in (user_ids, item_ids) if i is not None]
+    own_id = torch.arange(len(items), device=items.device)
+    ids = [own_id if item_ids is None else item_ids] + ([] if user_ids is None else [user_ids])
+    rows = _rows_at_once(queries, len(items))
+    known = [equal_pairs(values, rows) for values in ids]
+    bias = None if log_q is None else -log_q.float()
+    return _softmax(queries, items, items, temperature, known, bias=bias, own_bias=bias)
+
+
+def catalogue_softmax(
+    queries: Tensor,
+    items: Tensor,
+    negatives: Tensor,
+    *,
+    temperature: float,
+    known: tuple[Tensor, Tensor],
+    num_items: int,
+) -> Tensor:
+    """Return the mean of -log softmax of each query's own item among the catalogue, estimated.
+
+    Args:
+        queries, items: float32 [n, dim]; row i of one belongs to row i of the other.
+        negatives: float32 [m, dim], drawn evenly from the catalogue; each stands for
+            num_items / m of them: log(num_items / m) is added to its logits.
+        temperature: positive.
+        known: int64 [p] rows of queries in ascending order, and int64 [p] rows of `negatives`, that
+            are positives and do not count; a query's own item, where drawn, must be among them.
+
+    Computed in float32, whatever the inputs are and whatever autocast is around.
+
+    Source: Yi et al., RecSys 2019, eq. 3, with even instead of popular negatives.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: vectors that do not fit together.
+        ConfigError: temperature not positive and finite.
+    """
+    _check(queries, items, temperature)
+    check_vectors("negatives", negatives, items.shape[1])
+    rows, m = _rows_at_once(queries, len(negatives)), len(negatives)
+    row, column = known
+    in_block = torch.bincount(row // rows, minlength=-(-len(queries) // rows))
+    places = (row % rows * m + column).split(in_block.tolist())
+    bias = queries.new_full((m,), math.log(num_items / m), dtype=torch.float32)
+    return _softmax(queries, items, negatives, temperature, [places], bias=bias)
+
+
+def _rows_at_once(queries: Tensor, columns: int) -> int:
+    """Return rows of logits that are computed together."""
+    return max(1, (_CPU_BLOCK if queries.device.type == "cpu" else _GPU_BLOCK) // columns)
+
+
+def _softmax(
+    queries: Tensor,
+    items: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    known: list[tuple[Tensor, ...]],
+    bias: Tensor | None = None,
+    own_bias: Tensor | None = None,
+) -> Tensor:
+    """Compute in float32; `known`: for each block of rows, places of [rows, m] to leave out."""
     with torch.autocast(device_type=queries.device.type, enabled=False):
-        queries, items = queries.float(), items.float()
-        bias = queries.new_zeros(len(items)) if log_q is None else -log_q.float()
-        loss: Tensor = _InBatchSoftmax.apply(  # type: ignore[no-untyped-call]
-            queries, items, bias, 1.0 / temperature, ids
+        queries, items, negatives = queries.float(), items.float(), negatives.float()
+        if bias is None:
+            bias = queries.new_zeros(len(negatives))
+        loss: Tensor = _Softmax.apply(  # type: ignore[no-untyped-call]
+            queries, items, negatives, bias, own_bias, 1.0 / temperature, known
         )
     return loss
 
@@ -72,42 +132,52 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
 
 
-class _InBatchSoftmax(torch.autograd.Function):
-    """Loss and gradient in one sweep over blocks of rows: the [n, n] logits are never stored."""
+class _Softmax(torch.autograd.Function):
+    """Loss and gradient in one sweep over blocks of rows: the [n, m] logits are never stored."""
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, bias: Tensor, scale: float, ids: list[Tensor]
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        negatives: Tensor,
+        bias: Tensor,
+        own_bias: Tensor | None,
+        scale: float,
+        known: list[tuple[Tensor, ...]],
     ) -> Tensor:
-        n = len(queries)
+        n, rows = len(queries), _rows_at_once(queries, len(negatives))
         scaled = queries * scale
-        rows = max(1, (_CPU_BLOCK if queries.device.type == "cpu" else _GPU_BLOCK) // n)
-        query_grad, item_grad = torch.empty_like(queries), torch.zeros_like(items)
+        own = (scaled * items).sum(1)
+        if own_bias is not None:
+            own += own_bias
+        query_grad, own_weight = torch.empty_like(queries), torch.empty_like(own)
+        negative_grad = torch.zeros_like(negatives)
         total = queries.new_zeros(())
-        known = [equal_pairs(values, rows) for values in ids]
         for number, start in enumerate(range(0, n, rows)):
             block = slice(start, min(start + rows, n))
-            logits = torch.addmm(bias, scaled[block], items.T)  # [rows, n]
-            own = logits.diagonal(offset=start)
-            target = own.clone()
-            for pairs in known:
-                logits.view(-1).index_fill_(0, pairs[number], -torch.inf)
-            own.copy_(target)
-            peak = logits.amax(1, keepdim=True)
-            weights = logits.sub_(peak).exp_()
-            norm = weights.sum(1, keepdim=True)
-            total += (norm.log() + peak).sum() - target.sum()
-            weights.div_(norm * n)  # softmax / n
-            weights.diagonal(offset=start).sub_(1 / n)
-            torch.mm(weights, items, out=query_grad[block])
-            item_grad.addmm_(weights.T, scaled[block])
-        ctx.save_for_backward(query_grad.mul_(scale), item_grad)
+            logits = torch.addmm(bias, scaled[block], negatives.T)  # [rows, m]
+            for places in known:
+                logits.view(-1).index_fill_(0, places[number], -torch.inf)
+            target = own[block]
+            peak = torch.maximum(logits.amax(1), target)
+            weights = logits.sub_(peak.unsqueeze(1)).exp_()
+            own_share = (target - peak).exp()
+            norm = weights.sum(1) + own_share
+            total += (norm.log() + peak - target).sum()
+            weights.div_(norm.unsqueeze(1) * n)  # softmax / n
+            own_weight[block] = (own_share / norm - 1) / n
+            torch.mm(weights, negatives, out=query_grad[block])
+            negative_grad.addmm_(weights.T, scaled[block])
+        own_weight = own_weight.unsqueeze(1)
+        query_grad.addcmul_(own_weight, items).mul_(scale)
+        ctx.save_for_backward(query_grad, own_weight * scaled, negative_grad)
         return total / n
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        query_grad, item_grad = ctx.saved_tensors
-        return query_grad * grads[0], item_grad * grads[0], None, None, None
+        by_input = (saved * grads[0] for saved in ctx.saved_tensors)
+        return *by_input, None, None, None, None
 
 
 def equal_pairs(ids: Tensor, rows: int) -> tuple[Tensor, ...]:

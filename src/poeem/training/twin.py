@@ -28,7 +28,8 @@ from poeem.types import FloatArray
 # Of training, but nothing to a model without an index layer.
 _ONLY_JOINT = (
     *("codebook_learning_rate", "rotation_learning_rate", "coarse_weight"),
-    *("quantized_share", "frozen_epochs", "frozen_rate", "refit_below", "refit_beam"),
+    *("quantized_share", "refit_below", "refit_beam"),
+    *("frozen_epochs", "frozen_rate", "frozen_negatives"),
 )
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
