@@ -63,6 +63,8 @@ def test_a_mark_changes_with_what_counts():
     assert marks(num_threads=3) == (joint, twin)
     assert marks(frozen_epochs=3)[0] != joint
     assert marks(frozen_epochs=3)[1] == twin
+    assert marks(frozen_rate=0.9)[0] != joint
+    assert marks(frozen_epochs=0, frozen_rate=0.9) == marks(frozen_epochs=0)
     assert marks(learning_rate=1.0)[0] != joint
     assert marks(learning_rate=1.0)[1] != twin
     other = dataclasses.replace(config, layer=LayerConfig(num_subspaces=4))

@@ -31,6 +31,8 @@ _ONLY_JOINT = (
     *("quantized_share", "refit_below", "refit_beam"),
     *("frozen_epochs", "frozen_rate", "frozen_negatives"),
 )
+# Nothing without frozen epochs.
+_ONLY_FROZEN = ("frozen_rate", "frozen_negatives")
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 
@@ -51,6 +53,8 @@ def settings_mark(config: Config, *, joint: bool) -> str:
     values = config.to_dict()
     train = values["train"]
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
+    if not train["frozen_epochs"]:
+        left_out = (*left_out, *_ONLY_FROZEN)
     values["train"] = {k: v for k, v in train.items() if k not in left_out}
     sections = ("data", "model", "train", "layer", "build") if joint else ("data", "model", "train")
     text = json.dumps({name: values[name] for name in sections}, sort_keys=True)
