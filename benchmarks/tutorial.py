@@ -81,8 +81,8 @@ def train(
             loss = poeem.in_batch_softmax(asking, vectors, temperature=TEMPERATURE)
             if layer is not None and out.coarse_vectors is not None:
                 # Also rank the lists: a query's best list should be the one its item is in.
-                extra = extra + COARSE_WEIGHT * poeem.in_batch_softmax(
-                    asking, out.coarse_vectors, temperature=TEMPERATURE, item_ids=out.lists
+                extra = extra + COARSE_WEIGHT * poeem.list_softmax(
+                    asking, out.coarse_vectors, out.lists, temperature=TEMPERATURE
                 )
             for optimizer in optimizers:
                 optimizer.zero_grad()

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from poeem.quantize.givens import GivensDescent
     from poeem.quantize.health import CodeHealth
     from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
-    from poeem.training.losses import in_batch_softmax
+    from poeem.training.losses import in_batch_softmax, list_softmax
     from poeem.training.refresh import refresh
 
 __version__ = "0.1.0"
@@ -79,6 +79,7 @@ _ON_FIRST_USE = {
     "import_npz": "poeem.interchange.npz",
     "import_parquet": "poeem.interchange.parquet",
     "in_batch_softmax": "poeem.training.losses",
+    "list_softmax": "poeem.training.losses",
     "refresh": "poeem.training.refresh",
     "to_faiss": "poeem.interchange.faiss_export",
 }
@@ -144,6 +145,7 @@ __all__ = [
     "import_npz",
     "import_parquet",
     "in_batch_softmax",
+    "list_softmax",
     "pending_changes",
     "refresh",
     "refresh_index",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.training import losses
-from poeem.training.losses import catalogue_softmax, equal_pairs, in_batch_softmax
+from poeem.training.losses import catalogue_softmax, equal_pairs, in_batch_softmax, list_softmax
 
 
 def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
@@ -139,3 +139,28 @@ def test_catalogue_softmax_refuses_negatives_of_another_length():
             known=(nothing, nothing),
             num_items=9,
         )
+
+
+@pytest.mark.parametrize("num_lists", [1, 5, 500])
+@pytest.mark.parametrize("block", [1, 40, 2**20])
+def test_list_softmax_equals_the_softmax_over_the_batch(num_lists, block, monkeypatch):
+    monkeypatch.setattr(losses, "_CPU_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(37, 8, generator=generator), torch.randn(num_lists, 8, generator=generator)
+    lists = torch.randint(num_lists, (37,), generator=generator)
+    results = []
+    for fast in (True, False):
+        queries, centroids = (part.clone().requires_grad_() for part in given)
+        if fast:
+            value = list_softmax(queries, centroids[lists], lists, temperature=0.3)
+        else:
+            value = in_batch_softmax(queries, centroids[lists], temperature=0.3, item_ids=lists)
+        (2 * value).backward()
+        results.append((value.detach(), queries.grad, centroids.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_list_softmax_refuses_lists_of_other_rows():
+    with pytest.raises(ShapeError, match=r"lists: got shape \[3\], wanted \[4\]"):
+        list_softmax(torch.ones(4, 2), torch.ones(4, 2), torch.arange(3), temperature=0.1)

@@ -20,7 +20,7 @@ from poeem.quantize.health import ScalarWriter
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.display import Display, Quiet
-from poeem.training.losses import catalogue_softmax, in_batch_softmax
+from poeem.training.losses import catalogue_softmax, in_batch_softmax, list_softmax
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
 
@@ -118,9 +118,9 @@ def batch_losses(
     users, items = users.to(state.device), items.to(state.device)
     queries = model.encode_queries(asking)
     vectors, near, lists, extra = _item_vectors(state, items)
-    if near is not None and config.train.coarse_weight:
-        extra = extra + config.train.coarse_weight * in_batch_softmax(
-            queries, near, temperature=temperature, item_ids=lists
+    if near is not None and lists is not None and config.train.coarse_weight:
+        extra = extra + config.train.coarse_weight * list_softmax(
+            queries, near, lists, temperature=temperature
         )
     if state.frozen is not None and config.train.frozen_negatives:
         drawn = drawn_items(state)

@@ -85,12 +85,44 @@ def catalogue_softmax(
     """
     _check(queries, items, temperature)
     check_vectors("negatives", negatives, items.shape[1])
-    rows, m = _rows_at_once(queries, len(negatives)), len(negatives)
-    row, column = known
-    in_block = torch.bincount(row // rows, minlength=-(-len(queries) // rows))
-    places = (row % rows * m + column).split(in_block.tolist())
+    m = len(negatives)
     bias = queries.new_full((m,), math.log(num_items / m), dtype=torch.float32)
-    return _softmax(queries, items, negatives, temperature, [places], bias=bias)
+    return _softmax(queries, items, negatives, temperature, _places(queries, m, *known), bias=bias)
+
+
+def list_softmax(
+    queries: Tensor, centroids: Tensor, lists: Tensor, *, temperature: float
+) -> Tensor:
+    """Return the mean of -log softmax of each query's list among those of the batch's items.
+
+    The same as `in_batch_softmax(queries, centroids, item_ids=lists)`, where a list counts as often
+    as the batch has it, at the cost of one logit per query and distinct list.
+
+    Args:
+        queries: float32 [n, dim].
+        centroids: float32 [n, dim]; row i is the centroid of the list that query i's item is in.
+        lists: int [n], equal where centroids are equal.
+        temperature: positive.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: arguments that do not fit together.
+        ConfigError: temperature not positive and finite.
+    """
+    _check(queries, centroids, temperature, lists=lists)
+    distinct, place, counts = lists.unique(return_inverse=True, return_counts=True)
+    n, m = len(queries), len(distinct)
+    rows = torch.arange(n, device=lists.device)
+    one_of_each = torch.full_like(counts, n).scatter_reduce_(0, place, rows, "amin")
+    places = _places(queries, m, rows, place)
+    bias = counts.to(queries.device).float().log()
+    return _softmax(queries, centroids, centroids[one_of_each], temperature, places, bias=bias)
+
+
+def _places(queries: Tensor, m: int, rows: Tensor, columns: Tensor) -> list[tuple[Tensor, ...]]:
+    """Return cells of the [n, m] logits, ascending by row, as places in each block of rows."""
+    at_once = _rows_at_once(queries, m)
+    in_block = torch.bincount(rows // at_once, minlength=-(-len(queries) // at_once))
+    return [(rows % at_once * m + columns).split(in_block.tolist())]
 
 
 def _rows_at_once(queries: Tensor, columns: int) -> int:
