@@ -32,6 +32,7 @@ CASES = {
     "num_lists=256, loss on lists": ("product", 256, 1.0),
     "num_lists=256, layer alone": ("product", 256, 0.0),
     "residual codes, num_lists=0": ("residual", 0, 1.0),
+    "residual codes, num_lists=256, loss on lists": ("residual", 256, 1.0),
 }
 
 
