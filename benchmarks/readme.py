@@ -224,10 +224,10 @@ def table() -> str:
         (
             "a training step with the layer against the same step without, CPU",
             f"{step['num_lists=0']['ratio_of_medians']:.2f}x, residual codes "
-            f"{step['residual codes, num_lists=0']['ratio_of_medians']:.2f}x; with 256 lists "
-            f"{step['num_lists=256, layer alone']['ratio_of_medians']:.2f}x, and "
-            f"{step['num_lists=256, loss on lists']['ratio_of_medians']:.2f}x with the loss that "
-            "teaches which list to probe (the default)",
+            f"{step['residual codes, num_lists=0']['ratio_of_medians']:.2f}x; with 256 lists and "
+            "the loss that teaches which of them to probe "
+            f"{step['num_lists=256, loss on lists']['ratio_of_medians']:.2f}x and "
+            f"{step['residual codes, num_lists=256, loss on lists']['ratio_of_medians']:.2f}x",
             link("step_cost"),
         ),
         (
