@@ -1,9 +1,9 @@
 """How much of our gain is the loss of the last epoch, and not the index: a control.
 
 With frozen codes our index learns for an epoch against items of the whole catalogue, while the
-float twin of `compare.py` keeps the in-batch loss. Here that twin, trained to its end, gets one epoch
-more with the loss, the negatives and the step sizes of our frozen epoch, both towers moving; then
-Faiss builds its best index, residual codes by a wide beam, from the vectors.
+float twin of `compare.py` keeps the in-batch loss. Here that twin, trained to its end, gets one
+epoch more with the loss, the negatives and the step sizes of our frozen epoch, both towers moving;
+then Faiss builds its best index, residual codes by a wide beam, from the vectors.
 
     POEEM_DATA=../shared/data python benchmarks/longer_twin.py gowalla --bytes 8 --seeds 0 1 2
 """
