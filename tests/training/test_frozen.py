@@ -10,7 +10,7 @@ import torch
 import poeem
 from poeem.errors import ConfigError, NotWarmError
 from poeem.training.frozen import FrozenQuantizer, ItemCodes
-from poeem.training.loop import batch_losses, drawn_items, train
+from poeem.training.loop import batch_losses, drawn_items, evaluate_state, train
 
 from .test_loop import config, new_state, taste  # noqa: F401 - the fixture
 
@@ -194,3 +194,14 @@ def test_drawn_items_depend_on_the_step_alone(trained):
     assert torch.equal(drawn_items(state), first)
     state.step += 1
     assert not torch.equal(drawn_items(state), first)
+
+
+def test_codeword_use_is_that_of_the_codes_in_the_index(trained, taste):  # noqa: F811
+    state, _ = trained
+    few = torch.zeros_like(state.frozen.codes)
+    state.frozen = state.frozen._replace(codes=few)
+    figures = evaluate_state(state, taste[1], taste[0])
+    assert figures["used_codewords"] == 1 / 16
+    decoded = state.layer.decode(few, state.frozen.lists)
+    wanted = float((state.model.all_items() - decoded).square().sum(1).mean())
+    assert figures["distortion"] == pytest.approx(wanted, rel=1e-5)

@@ -16,7 +16,7 @@ from poeem.config import Config, TrainConfig
 from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
-from poeem.quantize.health import ScalarWriter
+from poeem.quantize.health import ScalarWriter, code_health
 from poeem.quantize.layer import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.display import Display, Quiet
@@ -230,7 +230,8 @@ def evaluate_state(
     The quantized vectors T(x) are searched exactly, which is what the engine will answer.
 
     Returns:
-        `recall@20`, `precision@20`, ... of float vectors, the same with the prefix `quantized_`.
+        `recall@20`, `precision@20`, ... of float vectors, the same with the prefix `quantized_`,
+        and the health of the catalogue's codes, those that are in the index.
     """
     model, layer = state.model, state.layer
     users = pairs.histories.of(torch.from_numpy(evaluation.users)).to(state.device)
@@ -242,7 +243,13 @@ def evaluate_state(
         quantized = layer.decode(found.codes, found.lists)
         ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude)
         figures |= {f"quantized_{k}": v for k, v in evaluation.score(ranked).items()}
-        figures |= layer.health(items[: layer.config.num_samples]).to_dict()
+        figures |= code_health(
+            found.codes,
+            layer.config.num_codewords,
+            lists=found.lists,
+            num_lists=layer.config.num_lists,
+            distortion=float((items - quantized).square().sum(1).mean()),
+        ).to_dict()
     return figures
 
 
