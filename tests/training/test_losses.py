@@ -146,17 +146,18 @@ def test_catalogue_softmax_refuses_negatives_of_another_length():
 def test_list_softmax_equals_the_softmax_over_the_batch(num_lists, block, monkeypatch):
     monkeypatch.setattr(losses, "_CPU_BLOCK", block)
     generator = torch.Generator().manual_seed(0)
-    given = torch.randn(37, 8, generator=generator), torch.randn(num_lists, 8, generator=generator)
     lists = torch.randint(num_lists, (37,), generator=generator)
+    given = [torch.randn(37, 8, generator=generator)]
+    given.append(torch.randn(num_lists, 8, generator=generator)[lists])
     results = []
     for fast in (True, False):
-        queries, centroids = (part.clone().requires_grad_() for part in given)
+        queries, rows = (part.clone().requires_grad_() for part in given)
         if fast:
-            value = list_softmax(queries, centroids[lists], lists, temperature=0.3)
+            value = list_softmax(queries, rows, lists, temperature=0.3)
         else:
-            value = in_batch_softmax(queries, centroids[lists], temperature=0.3, item_ids=lists)
+            value = in_batch_softmax(queries, rows, temperature=0.3, item_ids=lists)
         (2 * value).backward()
-        results.append((value.detach(), queries.grad, centroids.grad))
+        results.append((value.detach(), queries.grad, rows.grad))  # rows: straight-through to items
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
 

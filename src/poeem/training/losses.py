@@ -111,11 +111,11 @@ def list_softmax(
     _check(queries, centroids, temperature, lists=lists)
     distinct, place, counts = lists.unique(return_inverse=True, return_counts=True)
     n, m = len(queries), len(distinct)
-    rows = torch.arange(n, device=lists.device)
-    one_of_each = torch.full_like(counts, n).scatter_reduce_(0, place, rows, "amin")
-    places = _places(queries, m, rows, place)
-    bias = counts.to(queries.device).float().log()
-    return _softmax(queries, centroids, centroids[one_of_each], temperature, places, bias=bias)
+    # The mean of equal rows: the value of one, and a part of the gradient for each.
+    each = centroids.new_zeros(m, centroids.shape[1]).index_add(0, place, centroids)
+    each = each / counts.unsqueeze(1)
+    places = _places(queries, m, torch.arange(n, device=lists.device), place)
+    return _softmax(queries, centroids, each, temperature, places, bias=counts.float().log())
 
 
 def _places(queries: Tensor, m: int, rows: Tensor, columns: Tensor) -> list[tuple[Tensor, ...]]:
