@@ -44,16 +44,15 @@ SETTINGS = Config.from_dict(
         "data": {"path": "online-retail"},
         # The mean of what a customer bought, so that anybody with a history can be served.
         "model": {"query_tower": "history", "max_history": 1000, "temperature": 0.15},
-        "layer": {"family": "product", "num_subspaces": 8, "commitment_weight": 0.1},
+        "layer": {"num_subspaces": 8},
         # Chosen by float recall on validation pairs: a small table, which more epochs overfit.
         "train": {
             "epochs": 4,
             "warm_start_epoch": 2,
             "decay_epochs": 1,
-            "frozen_epochs": 0,
             "batch_size": 512,
             "learning_rate": 1e-3,
-            "codebook_learning_rate": 1e-3,
+            "codebook_learning_rate": 1e-4,
         },
     }
 )
