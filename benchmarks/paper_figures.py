@@ -36,7 +36,7 @@ from poeem.cli.output import say
 from poeem.config import Config
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import build_index
-from poeem.quantize.layer import Phase
+from poeem.quantize.layer_state import Phase
 from poeem.training.display import Bar, Quiet
 from poeem.training.loop import evaluate_state, warm_start
 from poeem.training.prepared import Prepared, measured_pairs, prepare

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from poeem.interchange.parquet import export_parquet, import_parquet
     from poeem.quantize.givens import GivensDescent
     from poeem.quantize.health import CodeHealth
-    from poeem.quantize.layer import IndexLayer, IndexOutput, Phase
+    from poeem.quantize.layer import IndexLayer, IndexOutput
+    from poeem.quantize.layer_state import Phase
     from poeem.training.losses import in_batch_softmax, list_softmax
     from poeem.training.refresh import refresh
 
@@ -70,7 +71,7 @@ _ON_FIRST_USE = {
     "GivensDescent": "poeem.quantize.givens",
     "IndexLayer": "poeem.quantize.layer",
     "IndexOutput": "poeem.quantize.layer",
-    "Phase": "poeem.quantize.layer",
+    "Phase": "poeem.quantize.layer_state",
     "export_faiss": "poeem.interchange.faiss_export",
     "export_npz": "poeem.interchange.npz",
     "export_parquet": "poeem.interchange.parquet",

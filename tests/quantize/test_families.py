@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from poeem.errors import ConfigError
-from poeem.quantize.layer import IndexLayer, Phase
+from poeem.quantize.layer import IndexLayer
+from poeem.quantize.layer_state import Phase
 
 FAMILIES = ["product", "residual"]
 

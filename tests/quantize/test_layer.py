@@ -17,7 +17,8 @@ from poeem.errors import (
     ShapeError,
 )
 from poeem.quantize.givens import GivensDescent
-from poeem.quantize.layer import IndexLayer, Phase
+from poeem.quantize.layer import IndexLayer
+from poeem.quantize.layer_state import Phase
 
 SMALL = dict(family="product", num_subspaces=4, num_codewords=8)  # noqa: C408
 

@@ -17,7 +17,7 @@ from poeem.errors import (
     TrainingInterrupted,
 )
 from poeem.evaluation.protocol import EvaluationSet
-from poeem.quantize.layer import Phase
+from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
 from poeem.training.display import Bar, Quiet
 from poeem.training.loop import evaluate_state, quantized_share, rate_factor, train

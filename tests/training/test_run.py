@@ -20,7 +20,7 @@ from poeem.errors import (
 )
 from poeem.evaluation.metrics import Grouped
 from poeem.index import Index
-from poeem.quantize.layer import Phase
+from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, save_checkpoint
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import _interruption

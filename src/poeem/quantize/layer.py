@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from poeem.config import LayerConfig, build, flat_arguments
-from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError, ShapeError
+from poeem.config import LayerConfig, flat_arguments
+from poeem.errors import ShapeError
 from poeem.quantize import coarse
-from poeem.quantize.checks import check_numbers, check_vectors
-from poeem.quantize.families import family_of
+from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
+from poeem.quantize.layer_state import LayerState, Phase
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import query_metric, starting_point
 from poeem.types import Array, FloatArray, QuantizerParts
-
-
-class Phase(IntEnum):
-    """What the layer does with vectors in training."""
-
-    PASS_THROUGH = 0  # T is the identity
-    COLLECT = 1  # the same, and vectors are kept for the warm start
-    JOINT = 2  # T quantizes
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class IndexOutput:
     coarse_vectors: Tensor | None = None
 
 
-class IndexLayer(nn.Module):
+class IndexLayer(LayerState):
     """Quantizes vectors as the index will, inside the training graph.
 
     Args:
@@ -81,53 +69,10 @@ class IndexLayer(nn.Module):
         embedding index, SIGIR 2021, arXiv 2105.03933, sections 3.1 to 3.3.
     """
 
-    def __init__(self, dim: int, **settings: Any) -> None:
-        super().__init__()
-        config = build(LayerConfig, settings)
-        try:
-            dim = operator.index(dim)  # NumPy's integers too
-        except TypeError:
-            raise ConfigError(f"dim: got {dim!r}, wanted an integer") from None
-        self.family = family_of(config)
-        self.family.check_dim(dim)
-        if config.num_samples < max(config.num_codewords, config.num_lists):
-            raise ConfigError(
-                f"num_samples: got {config.num_samples}, wanted at least "
-                f"{max(config.num_codewords, config.num_lists)}, the larger of num_codewords and "
-                "num_lists"
-            )
-        self.dim = dim
-        self.config = config
-        self.num_subspaces = config.num_subspaces
-        self.num_codewords = config.num_codewords
-        self.num_lists = config.num_lists
-        self.phase = Phase.PASS_THROUGH
-        self.num_steps = 0  # forward calls in training mode
-        self._num_windowed = 0  # vectors counted in codeword_counts
-        self._samples: list[Tensor] = []
-        shape = self.family.codebook_shape(dim)
-        self.rotation = nn.Parameter(torch.eye(dim)) if config.has_rotation else None
-        self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim))
-        self.codebooks = nn.Parameter(torch.zeros(shape))
-        self.metric: Tensor | None  # [dim, dim], codes are nearest in metric @ x'
-        self.register_buffer("metric", torch.eye(dim) if config.family == "residual" else None)
-        self.codeword_counts: Tensor  # int64 [num_subspaces, num_codewords], of this window
-        self.list_counts: Tensor  # int64 [num_lists]
-        self.register_buffer("codeword_counts", torch.zeros(shape[:2], dtype=torch.int64))
-        self.register_buffer("list_counts", torch.zeros(self.num_lists, dtype=torch.int64))
-
     @classmethod
     def from_config(cls, dim: int, config: LayerConfig) -> IndexLayer:
         """Build from a config object."""
         return cls(dim, **flat_arguments(config))
-
-    def extra_repr(self) -> str:
-        """Show sizes and phase in `print(layer)`."""
-        return (
-            f"dim={self.dim}, family={self.config.family}, num_subspaces={self.num_subspaces}, "
-            f"num_codewords={self.num_codewords}, num_lists={self.num_lists}, "
-            f"rotation={self.rotation is not None}, phase={self.phase.name}"
-        )
 
     # Training
 
@@ -439,67 +384,3 @@ class IndexLayer(nn.Module):
 
     def _rotate_back(self, rotated: Tensor) -> Tensor:
         return rotated if self.rotation is None else rotated @ self.rotation
-
-    # State
-
-    def _checked(self, vectors: Tensor) -> Tensor:
-        """Return vectors in the layer's precision, or raise before anything has changed."""
-        check_vectors("vectors", vectors, self.dim)
-        if vectors.dtype == torch.float64 and self.codebooks.dtype != torch.float64:
-            raise DtypeError(
-                "vectors: got float64, wanted float32, float16 or bfloat16 (or call layer.double())"
-            )
-        return vectors.to(self.codebooks.dtype)
-
-    def _checked_beam(self, beam: int | None) -> int:
-        """Return the beam asked for, or the configured one for None."""
-        if beam is None:
-            return self.config.beam
-        if isinstance(beam, bool) or not isinstance(beam, int) or not 1 <= beam <= 256:
-            raise ConfigError(f"beam: got {beam!r}, wanted an integer, 1 to 256")
-        return beam
-
-    def _require_warm(self, what: str) -> None:
-        if self.phase is not Phase.JOINT:
-            raise NotWarmError(
-                f"{what} asked for in phase {self.phase.name}: train past the warm start, or call "
-                "layer.warm_start(vectors) with a sample of vectors first"
-            )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IndexLayer:
-        """Follow `.to(device)` but stay in float32 when a model is turned to half precision."""
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            if moved.dtype in (torch.float16, torch.bfloat16):
-                return tensor.to(moved.device)
-            return moved
-
-        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        progress = [int(self.phase), self.num_steps, self._num_windowed]
-        destination[prefix + "progress"] = torch.tensor(progress)
-        if self._samples:
-            destination[prefix + "samples"] = torch.cat(self._samples)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        progress = state_dict.pop(prefix + "progress", None)
-        samples = state_dict.pop(prefix + "samples", None)
-        values: list[int] = [] if progress is None else progress.tolist()
-        if len(values) != 3 or values[0] not in list(Phase):
-            got = "nothing" if progress is None else values
-            raise CheckpointError(f"{prefix}progress: got {got}, wanted phase, steps and window")
-        missing, errors = args[2], args[4]
-        before = len(missing) + len(errors)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        if len(missing) + len(errors) > before:
-            return  # torch will raise; the phase stays that of the parameters that are here
-        for parameter in self.parameters():  # assign=True may have put half precision in
-            if parameter.dtype in (torch.float16, torch.bfloat16):
-                parameter.data = parameter.data.float()
-        self.phase = Phase(values[0])
-        self.num_steps, self._num_windowed = values[1:]
-        self._samples = [] if samples is None else [samples.to(self.codebooks)]

@@ -17,7 +17,7 @@ from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
 from poeem.quantize.health import ScalarWriter, code_health
-from poeem.quantize.layer import Phase
+from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.display import Display, Quiet
 from poeem.training.losses import catalogue_softmax, in_batch_softmax, list_softmax
