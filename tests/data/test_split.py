@@ -49,6 +49,16 @@ def test_given_holds_out_the_1s_if_asked() -> None:
     assert split.num_unseen_item_pairs == 1
 
 
+def test_given_without_1s_holds_out_a_share_of_each_users_pairs() -> None:
+    users, items = np.arange(50) // 10, np.arange(50) % 10
+    data = make(users.tolist(), items.tolist(), split=(2 * (items == users)).tolist())
+    config = DataConfig(split="given", test_fraction=0.2)
+    split = split_interactions(data, config, hold_out_valid=True)
+    assert split.test.tolist() == split_interactions(data, config).test.tolist()
+    assert len(split.train) + len(split.valid) == 45
+    assert np.bincount(data.users[split.valid]).tolist() == [2] * 5
+
+
 def test_time_keeps_pairs_of_one_time_together_in_training() -> None:
     data = make([0, 1] * 5, [0, 0, 1, 1, 2, 2, 3, 3, 0, 1], times=[1, 2, 3, 4, 5, 6, 7, 7, 7, 9])
     data = dataclasses.replace(data, items=np.array([0, 1, 2, 3, 1, 0, 3, 2, 4, 4], np.int32))

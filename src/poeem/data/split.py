@@ -55,8 +55,8 @@ def split_interactions(
     know them. The same seed gives the same split.
 
     Args:
-        hold_out_valid: take validation pairs out of training: the 1s of a given split, otherwise by
-            the same method once more.
+        hold_out_valid: take validation pairs out of training: the 1s of a given split, or if it has
+            none a share of each user's pairs at random; otherwise by the same method once more.
 
     Raises:
         DataError: the method needs times or a split column that is not there, or nothing is left to
@@ -70,6 +70,10 @@ def split_interactions(
     valid = everything[:0]
     if hold_out_valid:
         is_valid = _hold_out(interactions, train, method, config.test_fraction, rng, VALID)
+        if method == "given" and not is_valid.any():
+            is_valid = _random_of_each(
+                interactions.users[train], config.test_fraction, interactions.num_users, rng
+            )
         train, valid = train[~is_valid], train[is_valid]
     if len(train) == 0:
         raise DataError(f"split {method}: no training pair among {len(interactions):,}")
