@@ -91,3 +91,28 @@ def test_a_codeword_that_nothing_chose_stays(case):
     x, codebooks = case
     codes = residual.assign(x, codebooks).clamp(max=6)
     assert torch.equal(residual.refit(x, codes, codebooks)[:, 7], codebooks[:, 7])
+
+
+def test_a_revived_codeword_is_what_the_worst_vector_lacks(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks).clamp(max=6)
+    before = codebooks.clone()
+    found = residual.revived(x, codes, codebooks)
+    assert torch.equal(before, codebooks)
+    assert torch.equal(found[:, :7], codebooks[:, :7])
+    worst = lost(x, codes, codebooks).argsort(descending=True)[: len(codebooks)]
+    for m, row in enumerate(worst):
+        alone = codes[row].clone()
+        alone[m] = 7
+        torch.testing.assert_close(residual.decode(alone[None], found)[0], x[row])
+
+
+def test_after_rounds_every_codeword_is_in_use():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 4, generator=generator)
+    far = torch.full((2, 32, 4), 100.0)  # nothing would ever choose most of these
+    far[:, :2] = torch.randn(2, 2, 4, generator=generator)
+    books = residual.improve(x, far, rounds=30, beam=4)
+    codes = residual.assign(x, books, beam=4)
+    used = torch.stack([torch.bincount(c, minlength=32) > 0 for c in codes.T])
+    assert used.float().mean() > 0.95

@@ -125,9 +125,32 @@ def fit(
 
 @torch.no_grad()
 def improve(residuals: Tensor, codebooks: Tensor, *, rounds: int, beam: int) -> Tensor:
-    """Return codebooks after so many alternations of codes by beam and codewords by `refit`."""
+    """Return codebooks after so many alternations of codes by beam and codewords by `refit`.
+
+    Codewords that no vector chose are put to use, see `revived`.
+    """
     for _ in range(rounds):
-        codebooks = refit(residuals, assign(residuals, codebooks, beam=beam), codebooks)
+        codes = assign(residuals, codebooks, beam=beam)
+        codebooks = revived(residuals, codes, refit(residuals, codes, codebooks))
+    return codebooks
+
+
+@torch.no_grad()
+def revived(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> Tensor:
+    """Return codebooks whose unused codewords make up for all that the worst vectors lose.
+
+    Args:
+        residuals: float [n, dim]. codes: int64 [n, num_subspaces].
+        codebooks: float [num_subspaces, num_codewords, dim]; not changed.
+    """
+    codebooks = codebooks.clone()
+    left = residuals - decode(codes, codebooks)
+    worst = left.square().sum(1).argsort(descending=True)
+    for m, book in enumerate(codebooks):
+        dead = (torch.bincount(codes[:, m], minlength=len(book)) == 0).nonzero()[:, 0]
+        rows, worst = worst[: len(dead)], worst[len(dead) :]
+        dead = dead[: len(rows)]
+        book[dead] = left[rows] + book[codes[rows, m]]
     return codebooks
 
 
