@@ -8,6 +8,7 @@ chosen on the vectors shown of dim 50 and 128: of 0.02, 0.05, 0.15 and 0.4 for g
 0.005, 0.02 and 0.05 for the maps, so both stand at the largest tried and Givens had one try more.
 
     POEEM_DATA=../shared/data python benchmarks/rotation.py
+    python benchmarks/rotation.py --sets generated-1024    # the others stay as they were measured
     python benchmarks/rotation.py --only-cost
 """
 
@@ -40,8 +41,8 @@ NUM_CODEWORDS = 256
 SETS = {
     "glove-6b-50d": (10, 20_000, 150),
     "generated-128": (16, 16_384, 150),
-    "generated-512": (32, 4_096, 60),
-    "generated-1024": (64, 4_096, 30),
+    "generated-512": (32, 4_096, 200),
+    "generated-1024": (64, 4_096, 300),
 }
 WAYS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
     "Givens, random pairs": functools.partial(GivensDescent, lr=0.4, pairs="random"),
@@ -199,17 +200,34 @@ def main() -> None:
     if options.faiss:
         print(json.dumps(faiss_opq(options.faiss)))
         return
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.sets:
-        command = [sys.executable, __file__, "--faiss", name]
-        mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-        dim = vectors_of(name).shape[1]
-        ways = [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]
-        curves = {}
-        for way in ways:
-            curves[way] = run_way(name, way)
-            print(f"{name}: {way}: {curves[way]['distortion'][-1] / mark:.4f} of Faiss OPQ's")
-        found[name] = {"faiss_opq_distortion": mark, "ways": curves}
+    found = _kept(options.sets)
+    for name in [name for name in options.sets if name not in found]:
+        found[name] = {"steps": SETS[name][2], **measured(name)}
+        keep({each: found[each] for each in SETS if each in found})
+    write_result("rotation_cost", {"one_step": step_costs()})
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Return the mark of Faiss OPQ, and the curve of every way."""
+    command = [sys.executable, __file__, "--faiss", name]
+    mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    dim = vectors_of(name).shape[1]
+    curves = {}
+    for way in [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]:
+        curves[way] = run_way(name, way)
+        print(f"{name}: {way}: {curves[way]['distortion'][-1] / mark:.4f} of Faiss OPQ's")
+    return {"faiss_opq_distortion": mark, "ways": curves}
+
+
+def _kept(again: list[str]) -> dict[str, dict[str, Any]]:
+    """Return sets of the result file that are not to be measured again, of as many steps."""
+    path = RESULTS / "rotation.json"
+    kept = json.loads(path.read_text()).get("curves", {}) if path.exists() else {}
+    return {n: v for n, v in kept.items() if n not in again and v["steps"] == SETS[n][2]}
+
+
+def keep(found: dict[str, dict[str, Any]]) -> None:
+    """Write figures, curves and picture."""
     draw(found, RESULTS / "rotation.png")
     summary = {
         name: {
@@ -224,9 +242,12 @@ def main() -> None:
         }
         for name, result in found.items()
     }
+    for result in found.values():
+        for curve in result["ways"].values():
+            curve["distortion"] = [round(value, 5) for value in curve["distortion"]]
+            curve["seconds"] = [round(value, 4) for value in curve["seconds"]]
     settings = {"sets": {n: SETS[n] for n in found}, "num_codewords": NUM_CODEWORDS}
-    write_result("rotation", {"settings": settings, "summary": summary})
-    write_result("rotation_cost", {"one_step": step_costs()})
+    write_result("rotation", {"settings": settings, "summary": summary, "curves": found})
 
 
 if __name__ == "__main__":
