@@ -65,9 +65,28 @@ inline std::int64_t plain_count(nb::handle value, std::int64_t low, std::int64_t
   return overflow != 0 || count < low || count > high ? -1 : count;
 }
 
-inline nb::object empty_array(nb::handle empty, std::int64_t rows, std::int64_t columns, const char* dtype) {
-  return empty(nb::make_tuple(rows, columns), dtype);
-}
+// What a call needs of NumPy, looked up once: finding it takes longer than using it. Never let go: modules may be gone at the end.
+struct NumPy {
+  NumPy() {
+    const nb::module_ numpy = nb::module_::import_("numpy");
+    empty = nb::object(numpy.attr("empty")).release();
+    int64 = numpy.attr("dtype")("int64").release();
+    float32 = numpy.attr("dtype")("float32").release();
+  }
+  static const NumPy& get() {
+    // Not initialized in place: the import may let go of the interpreter, and another thread wait with it in its hands.
+    static const NumPy* numpy = nullptr;
+    if (numpy == nullptr) numpy = new NumPy;
+    return *numpy;
+  }
+  nb::object new_array(nb::handle shape, nb::handle dtype) const {
+    PyObject* arguments[] = {shape.ptr(), dtype.ptr()};
+    PyObject* array = PyObject_Vectorcall(empty.ptr(), arguments, 2, nullptr);
+    if (array == nullptr) throw nb::python_error();
+    return nb::steal(array);
+  }
+  nb::handle empty, int64, float32;
+};
 
 template <class T>
 T* data_of(nb::handle array) {
@@ -95,9 +114,10 @@ nb::object search_plainly(const poeem::IndexView& view, std::int64_t num_items, 
   request.num_queries = vectors.num_axes() == 1 ? 1 : vectors.length(0);
   request.num_heads = vectors.num_axes() == 3 ? vectors.length(1) : 1;
   if (const char* kernel = std::getenv(kKernelVariable)) request.kernel = kernel;
-  const nb::object empty = nb::module_::import_("numpy").attr("empty");
-  const nb::object ids = empty_array(empty, request.num_queries, request.k, "int64");
-  const nb::object scores = empty_array(empty, request.num_queries, request.k, "float32");
+  const NumPy& numpy = NumPy::get();
+  const nb::object shape = nb::make_tuple(request.num_queries, request.k);
+  const nb::object ids = numpy.new_array(shape, numpy.int64);
+  const nb::object scores = numpy.new_array(shape, numpy.float32);
   auto* to_ids = data_of<std::int64_t>(ids);
   auto* to_scores = data_of<float>(scores);
   {

@@ -39,7 +39,7 @@ RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std
       bound_two_(index_.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
       bound_(sparse ? nullptr : bound_function(index_, kernel)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
-      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, *kernel.arithmetic) {}
+      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {}
 
 std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
   const std::uint64_t mask = range_mask(unit, begin, end);

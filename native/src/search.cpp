@@ -9,7 +9,6 @@
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/top_k.h"
-#include "poeem/validate.h"
 #include "row_scan.h"
 
 namespace poeem {
@@ -25,7 +24,6 @@ void check(const SearchRequest& request) {
 void check(const IndexView& index) {
   if (index.uses_norms() && index.norms == nullptr)
     throw Error(ErrorCode::kShape, "norms: missing, and this metric needs them");
-  check_offsets(index);  // they are followed as pointers
 }
 
 // Where fewer than one item in so many is wanted, those are scored one by one and bounds would only cost.

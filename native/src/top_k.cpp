@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "arithmetic/arithmetic.h"
+#include "poeem/kernel.h"
 #include "poeem/search.h"
 
 namespace poeem {
@@ -39,18 +40,18 @@ void TopK::grow(std::size_t size) {
 
 std::int64_t TopK::id_of(std::int64_t place) const {
   const IndexView& items = *segments_[static_cast<std::size_t>(place >> kPositionBits)].view;
-  return items.id_at(place & ((std::int64_t{1} << kPositionBits) - 1));
+  return items.id_at(place & kPositions);
 }
 
 // Halve the interval that the k-th best score is in until about k candidates are left above its lower end.
 void TopK::tighten() {
   if (size_ < capacity_) return;
   const auto size = static_cast<std::int64_t>(size_);
-  auto [low, high, finite] = arithmetic_.extent(scores_.data(), size);  // at least k reach `low`
+  auto [low, high, finite] = kernel_.arithmetic->extent(scores_.data(), size);  // at least k reach `low`
   for (int i = 0; i < kMaxHalvings; ++i) {
     const float middle = low + (high - low) / 2;
     if (!(middle > low && middle < high)) break;  // also where the middle overflows
-    const auto count = static_cast<std::size_t>(arithmetic_.count_at_least(scores_.data(), size, middle));
+    const auto count = static_cast<std::size_t>(kernel_.arithmetic->count_at_least(scores_.data(), size, middle));
     (count >= capacity_ ? low : high) = middle;
     if (count >= capacity_ && count <= enough_) break;
   }
@@ -60,13 +61,8 @@ void TopK::tighten() {
 
 void TopK::drop_below(float threshold) {
   threshold_ = threshold;
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < size_; ++i) {
-    scores_[kept] = scores_[i];
-    places_[kept] = places_[i];
-    kept += scores_[i] >= threshold ? 1 : 0;
-  }
-  size_ = kept;
+  size_ = static_cast<std::size_t>(
+      kernel_.arithmetic->keep(scores_.data(), places_.data(), static_cast<std::int64_t>(size_), threshold));
 }
 
 // Of equal scores too only those of the smallest ids stay.
@@ -99,9 +95,20 @@ const std::vector<Candidate>& TopK::sorted() {
   return sorted_;
 }
 
+// Ids lie far apart: let them come while ranks are counted.
+void TopK::fetch_ids() const {
+  for (std::size_t i = 0; i < size_; ++i) {
+    const std::int64_t position = places_[i] & kPositions;
+    const IndexView& items = *segments_[static_cast<std::size_t>(places_[i] >> kPositionBits)].view;
+    if (items.ids32 != nullptr) __builtin_prefetch(items.ids32 + position);
+    if (items.ids64 != nullptr) __builtin_prefetch(items.ids64 + position);
+  }
+}
+
 void TopK::sort_by_ranks() {
+  fetch_ids();
   ranks_.resize(size_);
-  arithmetic_.ranks(scores_.data(), static_cast<std::int64_t>(size_), ranks_.data());
+  kernel_.arithmetic->ranks(scores_.data(), static_cast<std::int64_t>(size_), ranks_.data());
   for (std::size_t i = 0; i < size_; ++i)
     sorted_[static_cast<std::size_t>(ranks_[i])] = {scores_[i], id_of(places_[i])};
   for (std::size_t begin = 0; begin < std::min(size_, capacity_);) {  // ties by id

@@ -38,7 +38,8 @@ struct Segment {
 };
 
 // Write the answers to ids and scores, both [num_queries, k], best first, padded with -1 and -inf.
-// Results depend on neither threads nor kernel. Throws Error; joins every thread it started.
+// Results depend on neither threads nor kernel. Throws Error; joins every thread it started. Offsets of lists are followed as
+// pointers: whoever made the view has called check_offsets (validate.h).
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores);
 
 // The same over the wanted items of at least one segment, as if they were one index; no id may be wanted in two of them.

@@ -6,8 +6,8 @@
 
 namespace poeem {
 
-struct Arithmetic;  // src/arithmetic/arithmetic.h
-struct Segment;     // search.h
+struct Kernel;   // kernel.h
+struct Segment;  // search.h
 
 struct Candidate {
   float score;
@@ -26,9 +26,9 @@ inline bool better(const Candidate& a, const Candidate& b) {
 class TopK {
  public:
   static constexpr int kPositionBits = 40;
+  static constexpr std::int64_t kPositions = (std::int64_t{1} << kPositionBits) - 1;
 
-  TopK(const std::vector<Segment>& segments, const Arithmetic& arithmetic)
-      : segments_(segments), arithmetic_(arithmetic) {}
+  TopK(const std::vector<Segment>& segments, const Kernel& kernel) : segments_(segments), kernel_(kernel) {}
 
   // Forget everything and keep the `capacity` (>= 1) best from now on; memory is kept.
   void reset(std::int64_t capacity);
@@ -73,12 +73,13 @@ class TopK {
   void grow(std::size_t size);
   void drop_below(float threshold);
   void keep_exactly();
+  void fetch_ids() const;
   void sort_by_ranks();
   void sort_exactly();
   std::int64_t id_of(std::int64_t place) const;
 
   const std::vector<Segment>& segments_;
-  const Arithmetic& arithmetic_;
+  const Kernel& kernel_;
   std::size_t capacity_ = 0;
   std::size_t enough_ = 0;  // so many may be left after dropping
   std::size_t worth_ = 0;

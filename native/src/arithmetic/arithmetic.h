@@ -22,8 +22,10 @@ struct Arithmetic {
   void (*shortfalls)(const float* values, std::int64_t count, float high, float inverse, std::uint8_t* out);
   // How many of them are >= least; count < 2^31.
   std::int64_t (*count_at_least)(const float* values, std::int64_t count, float least);
-  // out[i] = the place of values[i] once they are sorted, falling; of equal ones the earlier is first. No NaN.
+  // out[i] = the place of values[i] once they are sorted, falling; of equal ones the earlier is first. No NaN, count < 2^15.
   void (*ranks)(const float* values, std::int64_t count, std::int32_t* out);
+  // Drop what is below `least` and what is NaN, keep the order, return how many are left. numbers: [count], of the values.
+  std::int64_t (*keep)(float* values, std::int64_t* numbers, std::int64_t count, float least);
   // Bits that are set. words: [count].
   std::int64_t (*count_bits)(const std::uint64_t* words, std::int64_t count);
 };

@@ -38,6 +38,17 @@ void reduce(const float* matrix, std::int64_t num_rows, std::int64_t width, cons
   for (; j < width; ++j) reduce_some<Term, 1, false>(matrix + j * num_rows, num_rows, vector + j, out);
 }
 
+// Lane 0 gets what all lanes come to; half of them at a time, so that there is no chain of as many steps as lanes.
+template <int kHalf>
+void halve(float* lows, float* highs, float* zeros) {
+  for (int i = 0; i < kHalf; ++i) {
+    lows[i] = lows[i + kHalf] < lows[i] ? lows[i + kHalf] : lows[i];
+    highs[i] = highs[i + kHalf] > highs[i] ? highs[i + kHalf] : highs[i];
+    zeros[i] += zeros[i + kHalf];  // NaN stays NaN
+  }
+  if constexpr (kHalf > 1) halve<kHalf / 2>(lows, highs, zeros);
+}
+
 Extent extent(const float* values, std::int64_t count) {
   constexpr int kLanes = 32;  // of their own, so that a compiler can keep them in registers
   float lows[kLanes], highs[kLanes], zeros[kLanes];
@@ -55,13 +66,8 @@ Extent extent(const float* values, std::int64_t count) {
     highs[0] = values[k] > highs[0] ? values[k] : highs[0];
     zeros[0] += values[k] * 0.0F;
   }
-  Extent all = {lows[0], highs[0], true};
-  for (int i = 0; i < kLanes; ++i) {
-    all.low = lows[i] < all.low ? lows[i] : all.low;
-    all.high = highs[i] > all.high ? highs[i] : all.high;
-    all.finite = all.finite && zeros[i] == 0.0F;
-  }
-  return all;
+  halve<kLanes / 2>(lows, highs, zeros);
+  return {lows[0], highs[0], zeros[0] == 0.0F};
 }
 
 void shortfalls(const float* values, std::int64_t count, float high, float inverse, std::uint8_t* out) {
@@ -98,6 +104,17 @@ void ranks(const float* values, std::int64_t count, std::int32_t* out) {
         before[i] += (values[j] > own[i]) | ((values[j] == own[i]) & (j - first < i)) ? 1 : 0;
     for (std::int64_t i = first; i < end; ++i) out[i] = before[i - first];
   }
+}
+
+[[maybe_unused]] std::int64_t keep(float* values, std::int64_t* numbers, std::int64_t count, float least) {
+  std::int64_t kept = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float value = values[i];
+    values[kept] = value;
+    numbers[kept] = numbers[i];
+    kept += value >= least ? 1 : 0;
+  }
+  return kept;
 }
 
 std::int64_t count_bits(const std::uint64_t* words, std::int64_t count) {
