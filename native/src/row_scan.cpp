@@ -11,6 +11,12 @@ namespace {
 
 constexpr std::int64_t kMinSample = 256;
 
+// While a unit of the sample is scored, and while a few survivors are: so many lines of codes to come are fetched, about
+// what the memory brings meanwhile.
+constexpr int kUnitLines = 64;
+constexpr int kSurvivorLines = 32;
+constexpr std::int64_t kFewSurvivors = 8;
+
 // Bounds are built anew, by a better threshold, whenever so many times more items were seen.
 constexpr std::int64_t kRebuild = 4;
 
@@ -147,6 +153,7 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
   float scores[kUnitItems];
+  ahead_.fetch(kUnitLines);
   score_unit(*items_, unit, plan_.table(), bias, scores);
   const std::int64_t first = first_place_ + unit * kUnitItems;
   best_.offer(scores, kUnitItems, [first](std::int64_t i) { return first + i; },
@@ -162,7 +169,11 @@ void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
 
 void RowScan::score_survivors(float bias) {
   float scores[kMaxSurvivors];
-  score_items(*items_, survivors_, num_survivors_, plan_.table(), bias, scores);
+  for (std::int64_t first = 0; first < num_survivors_; first += kFewSurvivors) {
+    ahead_.fetch(kSurvivorLines);
+    score_items(*items_, survivors_ + first, std::min(kFewSurvivors, num_survivors_ - first), plan_.table(), bias,
+                scores + first);
+  }
   best_.offer(scores, num_survivors_, [this](std::int64_t i) { return first_place_ + survivors_[i]; },
               [](std::int64_t) { return std::size_t{1}; });
   num_survivors_ = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "ahead.h"
 #include "bound_table.h"
 #include "poeem/index_view.h"
 #include "poeem/kernel.h"
@@ -24,6 +25,9 @@ class RowScan {
 
   // Put all lists in order, not only those that were to be probed. Only where not full.
   void list_all() { plan_.choose_lists(index_.num_lists); }
+
+  // Codes that are scanned later; clear where there are none.
+  Ahead& ahead() { return ahead_; }
 
   // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
   void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
@@ -80,6 +84,7 @@ class RowScan {
   std::int64_t num_seen_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
   float max_bias_ = 0;          // of the lists probed
+  Ahead ahead_;
   BoundTask task_{};            // the last one of scan_by_bounds
   bool aimed_ = false;          // whether it can be used again where the bias is the same
   float aimed_bias_ = 0;

@@ -143,10 +143,24 @@ class Worker {
   }
 
   void scan_lists(RowScan& scan, std::int64_t part) {
-    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) scan_list(scan, i);
+    look_ahead(scan, part);
+    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
+      scan.ahead().skip();
+      scan_list(scan, i);
+    }
     if (!plan_.widens || scan.full()) return;
     scan.list_all();
     for (std::int64_t i = plan_.num_probes; i < index_.num_lists && !scan.full(); ++i) scan_list(scan, i);
+  }
+
+  // The codes of the first segment, which has most of them.
+  void look_ahead(RowScan& scan, std::int64_t part) const {
+    scan.ahead().clear();
+    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
+      const std::int64_t* offsets = index_.list_offsets + scan.plan().probes()[static_cast<std::size_t>(i)];
+      scan.ahead().add(index_.block(offsets[0] / kBlockItems),
+                       index_.block((offsets[1] + kBlockItems - 1) / kBlockItems));
+    }
   }
 
   // The list that is probed after `place` others.
