@@ -6,7 +6,7 @@
 - probes: recall@100 against the number of lists visited, for lists learned with the model and for
   lists that k-means makes of the float twin's vectors afterwards (Faiss IVF); each with codes of
   `--bytes` bytes and with float vectors, so that what the lists do is seen apart from the codes
-- build: seconds from vectors to an index against the number of items, ours and Faiss OPQ+PQ
+- build: seconds from vectors to an index against the number of items, ours and Faiss
 
     POEEM_DATA=../shared/data python benchmarks/paper_figures.py gowalla
     python benchmarks/paper_figures.py gowalla --only build
@@ -50,6 +50,12 @@ NUM_LISTS = 256
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 CURVE_USERS = 5000
+BUILD_SIDES = {
+    "ours": "torch-poeem, residual codes",
+    "faiss_rq": "Faiss residual",
+    "ours_product": "torch-poeem, product codes",
+    "faiss_opq": "Faiss OPQ+PQ",
+}
 
 Curve = dict[str, list[float]]
 
@@ -251,7 +257,7 @@ def _first_list_share(order: IntArray, sizes: IntArray) -> float:
 
 def build(threads: int) -> dict[str, Any]:
     """Return seconds to build by number of items, each in its own process."""
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "faiss_opq": []}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in BUILD_SIDES}
     script = str(Path(__file__).with_name("build_time.py"))
     for count in SIZES:
         for side, rows in found.items():
@@ -262,7 +268,10 @@ def build(threads: int) -> dict[str, Any]:
             )
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     seconds = {side: [round(row["seconds"], 3) for row in rows] for side, rows in found.items()}
-    ratios = [round(b / a, 1) for a, b in zip(seconds["ours"], seconds["faiss_opq"], strict=True)]
+    ratios = {
+        side: [round(b / a, 1) for a, b in zip(seconds[side], seconds[rival], strict=True)]
+        for side, rival in (("ours", "faiss_rq"), ("ours_product", "faiss_opq"))
+    }
     return {
         "items": list(SIZES),
         "threads": threads,
@@ -297,7 +306,7 @@ def draw(figures: dict[str, Any], title: str, path: Path) -> None:
         axes.set_xscale("log", base=2)
         _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
     found = figures.get("build")
-    for side, label in (("ours", "torch-poeem"), ("faiss_opq", "Faiss OPQ+PQ")):
+    for side, label in BUILD_SIDES.items():
         if found:
             seconds.plot(found["items"], found["seconds"][side], "o-", label=label)
     seconds.set_xscale("log")

@@ -56,6 +56,7 @@ def train(
     if joint:
         layer = poeem.IndexLayer(
             DIM,
+            family="product",
             num_lists=NUM_LISTS,
             num_subspaces=NUM_SUBSPACES,
             num_codewords=NUM_CODEWORDS,
