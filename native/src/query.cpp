@@ -165,6 +165,14 @@ void QueryPlan::finish_biases() {
   for (float& bias : biases_) bias = 2.0F * bias - square;
 }
 
+const std::vector<float>& QueryPlan::probed_biases() {
+  if (probes_.size() == biases_.size()) return biases_;
+  probed_biases_.assign(biases_.size(), -std::numeric_limits<float>::infinity());
+  for (const std::int64_t list : probes_)
+    probed_biases_[static_cast<std::size_t>(list)] = biases_[static_cast<std::size_t>(list)];
+  return probed_biases_;
+}
+
 // Scores to probe by. NaN (after an overflow) has no place in an order; such a list comes last.
 const float* QueryPlan::score_lists() {
   const std::size_t num_lists = biases_.size();

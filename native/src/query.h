@@ -19,6 +19,8 @@ class QueryPlan {
 
   const float* table() const { return table_.data(); }                    // [num_subspaces, table_stride]
   float bias(std::int64_t list) const { return biases_[static_cast<std::size_t>(list)]; }  // list 0 where there are none
+  // [num_lists], -inf for lists that are not probed; finite biases only.
+  const std::vector<float>& probed_biases();
   const std::vector<std::int64_t>& probes() const { return probes_; }     // best list first
 
  private:
@@ -39,6 +41,7 @@ class QueryPlan {
   std::vector<std::int32_t> found_;    // [num_lists], lists that may be probed, rising
   std::vector<float> found_scores_;    // of these
   std::vector<std::int32_t> ranks_;
+  std::vector<float> probed_biases_;
   std::vector<std::int64_t> probes_;
 };
 

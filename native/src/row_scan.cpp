@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "scoring.h"
-
 namespace poeem {
 namespace {
 
@@ -22,6 +20,8 @@ constexpr std::int64_t kRebuild = 4;
 
 // Where more items of a unit are wanted, scoring all of it in its order is cheaper than picking them.
 constexpr int kManyWanted = 16;
+
+constexpr std::int64_t kLineBytes = 64;
 
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
@@ -54,8 +54,9 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
 
 void RowScan::reset() {
   best_.reset(capacity_);
-  bounded_ = tried_ = aimed_ = false;
-  num_seen_ = 0;
+  bounded_ = tried_ = false;
+  passed_ = true;
+  num_seen_ = num_waiting_ = 0;
 }
 
 void RowScan::look_at(const Segment& segment) {
@@ -90,6 +91,7 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
     BoundTask task_a{}, task_b{};
     while (unit < last && a.aim(unit, last, bias_a, task_a) && b.aim(unit, last, bias_b, task_b)) {
       task_a.end = task_b.end = std::min(task_a.end, task_b.end);
+      a.fetch_wanted(task_a);
       a.bound_two_(task_a, task_b, a.masks_, b.masks_);
       a.take_masks(task_a, begin, end, bias_a);
       b.take_masks(task_b, begin, end, bias_b);
@@ -101,6 +103,7 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
 }
 
 void RowScan::try_bounds(std::int64_t position) {
+  score_waiting();
   best_.tighten();
   tried_ = true;
   const bool lists = index_.num_lists > 0;
@@ -121,7 +124,6 @@ void RowScan::try_bounds(std::int64_t position) {
 // position: what is scanned next; the norms there stand for those to come.
 void RowScan::build_bounds(std::int64_t position) {
   build_at_ = kRebuild * num_seen_;
-  aimed_ = false;
   double wanted = static_cast<double>(best_.threshold());
   if (items_->uses_norms()) {
     float least = std::numeric_limits<float>::infinity();
@@ -148,7 +150,7 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
     }
     num_seen_ += count;
   }
-  score_survivors(bias);
+  score_eights();
 }
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
@@ -161,22 +163,39 @@ void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
 }
 
 void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
+  for (; mask != 0; mask &= mask - 1) take_one(unit * kUnitItems + __builtin_ctzll(mask), bias);
+}
+
+void RowScan::take_one(std::int64_t position, float bias) {
+  const float norm = items_->uses_norms() ? items_->norms[position] : 0.0F;
+  places_[num_waiting_] = first_place_ + position;
+  waiting_[num_waiting_++] = {items_->codes_of(position), bias, norm};
+  if (num_waiting_ == kMaxWaiting) score_waiting();
+}
+
+// list: not above that of any of them.
+void RowScan::take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases) {
   for (; mask != 0; mask &= mask - 1) {
-    survivors_[num_survivors_++] = unit * kUnitItems + __builtin_ctzll(mask);
-    if (num_survivors_ == kMaxSurvivors) score_survivors(bias);
+    const std::int64_t position = unit * kUnitItems + __builtin_ctzll(mask);
+    while (items_->list_offsets[list + 1] <= position) ++list;
+    if (std::isfinite(biases[list]) && !is_hopeless(biases[list])) take_one(position, biases[list]);
   }
 }
 
-void RowScan::score_survivors(float bias) {
-  float scores[kMaxSurvivors];
-  for (std::int64_t first = 0; first < num_survivors_; first += kFewSurvivors) {
+void RowScan::score_waiting() { score_first(num_waiting_); }
+
+void RowScan::score_first(std::int64_t count) {
+  if (count == 0) return;
+  float scores[kMaxWaiting];
+  for (std::int64_t first = 0; first < count; first += kFewSurvivors) {
     ahead_.fetch(kSurvivorLines);
-    score_items(*items_, survivors_ + first, std::min(kFewSurvivors, num_survivors_ - first), plan_.table(), bias,
-                scores + first);
+    score_items(index_, waiting_ + first, std::min(kFewSurvivors, count - first), plan_.table(), scores + first);
   }
-  best_.offer(scores, num_survivors_, [this](std::int64_t i) { return first_place_ + survivors_[i]; },
+  best_.offer(scores, count, [this](std::int64_t i) { return places_[i]; },
               [](std::int64_t) { return std::size_t{1}; });
-  num_survivors_ = 0;
+  num_waiting_ -= count;
+  std::copy(waiting_ + count, waiting_ + count + num_waiting_, waiting_);
+  std::copy(places_ + count, places_ + count + num_waiting_, places_);
 }
 
 // Set up the next task from `unit` on, up to `last` at most; false where no item can reach the threshold.
@@ -203,14 +222,12 @@ void RowScan::point(BoundTask& task) const {
   task.norms = items_->uses_norms() ? items_->norms : nullptr;
 }
 
-// Take the task of the rows before, of another segment's part of the same list: what passed then may pass now. The
-// threshold may have risen since, so that more passes than need be.
-bool RowScan::aim_again(std::int64_t unit, std::int64_t last, float bias) {
-  if (!aimed_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
-  point(task_);
-  task_.begin = unit;
-  task_.end = last;
-  return true;
+// Bits are read only where something passed, which no hardware foresees; where little does, they would be fetched in vain.
+void RowScan::fetch_wanted(const BoundTask& task) const {
+  if (wanted_ == nullptr || !passed_) return;
+  constexpr std::int64_t kWords = kLineBytes / 8;
+  for (std::int64_t unit = task.begin; unit < task.end; unit += kWords) __builtin_prefetch(wanted_ + unit);
+  __builtin_prefetch(wanted_ + task.end - 1);
 }
 
 void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
@@ -221,26 +238,75 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
     --last;
     take_unit(last, wanted_items(last, begin, end), bias);
   }
-  for (std::int64_t unit = begin / kUnitItems; unit < last; unit = task_.end) {
-    if (!aim_again(unit, last, bias)) {
-      aimed_ = aim(unit, last, bias, task_);
-      if (!aimed_) return;
-      aimed_bias_ = bias;
-    }
-    bound_(task_, masks_);
-    take_masks(task_, begin, end, bias);
+  BoundTask task{};
+  for (std::int64_t unit = begin / kUnitItems; unit < last; unit = task.end) {
+    if (!aim(unit, last, bias, task)) return;
+    fetch_wanted(task);
+    bound_(task, masks_);
+    take_masks(task, begin, end, bias);
   }
+}
+
+bool RowScan::scan_probed(const Segment& segment) {
+  if (!bounded_) return false;
+  look_at(segment);
+  const float* biases = plan_.probed_biases().data();
+  const std::int64_t num_blocks = choose_blocks(biases);
+  for (std::int64_t i = 0; i < num_blocks; ++i) scan_block(blocks_[static_cast<std::size_t>(i)], biases);
+  score_eights();
+  return true;
+}
+
+// Blocks that may hold any of the best, by the best bias of their lists. Before any is scanned: how many lists a block has
+// is hard to guess, and a wrong guess costs least while nothing else goes on.
+std::int64_t RowScan::choose_blocks(const float* biases) {
+  const std::int64_t* offsets = items_->list_offsets;
+  blocks_.resize(static_cast<std::size_t>(items_->num_blocks()));
+  std::int64_t count = 0, list = 0;
+  for (std::int64_t begin = 0; begin < items_->num_items; begin += kBlockItems) {
+    const std::int64_t end = std::min(begin + kBlockItems, items_->num_items);
+    while (offsets[list + 1] <= begin) ++list;
+    const std::int64_t first = list;
+    float best = biases[list];
+    while (offsets[list + 1] < end) {
+      ++list;
+      best = offsets[list] < offsets[list + 1] ? std::max(best, biases[list]) : best;
+    }
+    blocks_[static_cast<std::size_t>(count)] = {begin / kBlockItems, first, best};
+    count += std::isinf(best) | is_hopeless(best) ? 0 : 1;
+  }
+  return count;
+}
+
+// The best bias serves all lists of a block: of the others more passes than need be.
+void RowScan::scan_block(const BlockOfLists& block, const float* biases) {
+  constexpr std::int64_t kBlockUnits = kBlockItems / kUnitItems;
+  const std::int64_t num_items = items_->num_items, unit = block.number * kBlockUnits;
+  std::int64_t last = std::min(unit + kBlockUnits, (num_items + kUnitItems - 1) / kUnitItems);
+  if (items_->uses_norms() && last * kUnitItems > num_items) {
+    --last;  // norms end with the items
+    take_of_lists(last, wanted_items(last, 0, num_items), block.first_list, biases);
+  }
+  BoundTask task{};
+  if (unit == last || !aim(unit, last, block.bias, task)) return;
+  bound_(task, masks_);
+  for (std::int64_t u = unit; u < last; ++u)
+    if (masks_[u - unit] != 0)
+      take_of_lists(u, masks_[u - unit] & wanted_items(u, 0, num_items), block.first_list, biases);
+  num_seen_ += (last - unit) * kUnitItems;
 }
 
 // Score what passed.
 void RowScan::take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias) {
+  passed_ = false;
   for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
     std::uint64_t mask = masks_[unit - task.begin];
     if (mask == 0) continue;
+    passed_ = true;
     mask &= wanted_items(unit, begin, end);
     take_some(unit, mask, bias);
   }
-  score_survivors(bias);
+  score_eights();
   num_seen_ += (task.end - task.begin) * kUnitItems;
 }
 

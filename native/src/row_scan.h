@@ -11,6 +11,7 @@
 #include "poeem/search.h"
 #include "poeem/top_k.h"
 #include "query.h"
+#include "scoring.h"
 
 namespace poeem {
 
@@ -32,6 +33,10 @@ class RowScan {
   // Offer the wanted items of a segment at positions [begin, end), which have this bias, to the k best.
   void scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias);
 
+  // Offer the wanted items of all lists that are probed, block by block: where lists are short, that takes fewer steps than
+  // list by list. False, and nothing done, where there are no bounds.
+  bool scan_probed(const Segment& segment);
+
   // The same for two query vectors and whole chunks of codes without lists: they share what is loaded.
   static void scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int64_t begin, std::int64_t end);
 
@@ -41,28 +46,44 @@ class RowScan {
   }
 
   // Whether as many were found as were wanted.
-  bool full() const { return best_.full(); }
+  bool full() {
+    score_waiting();
+    return best_.full();
+  }
 
   const QueryPlan& plan() const { return plan_; }
   QueryPlan& plan() { return plan_; }
-  const std::vector<Candidate>& sorted() { return best_.sorted(); }
+  const std::vector<Candidate>& sorted() {
+    score_waiting();
+    return best_.sorted();
+  }
 
  private:
   void look_at(const Segment& segment);
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
+  void take_one(std::int64_t position, float bias);
+  // A block's first list, and the best bias of its lists.
+  struct BlockOfLists {
+    std::int64_t number, first_list;
+    float bias;
+  };
+  std::int64_t choose_blocks(const float* biases);
+  void scan_block(const BlockOfLists& block, const float* biases);
+  void take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases);
   void take_some(std::int64_t unit, std::uint64_t mask, float bias);
-  void score_survivors(float bias);
+  void score_waiting();
+  void score_first(std::int64_t count);
+  void score_eights() { score_first(num_waiting_ / kEight * kEight); }
   void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
   void take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias);
   void try_bounds(std::int64_t position);
   void build_bounds(std::int64_t position);
   bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
-  bool aim_again(std::int64_t unit, std::int64_t last, float bias);
   void point(BoundTask& task) const;
+  void fetch_wanted(const BoundTask& task) const;
 
   static constexpr std::int64_t kMaxUnits = 256;  // units between two looks at the threshold
-  static constexpr std::int64_t kShortUnits = 8;  // so few are scanned by the task of the same list's rows before
 
   // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
@@ -85,13 +106,14 @@ class RowScan {
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
   float max_bias_ = 0;          // of the lists probed
   Ahead ahead_;
-  BoundTask task_{};            // the last one of scan_by_bounds
-  bool aimed_ = false;          // whether it can be used again where the bias is the same
-  float aimed_bias_ = 0;
   std::uint64_t masks_[kMaxUnits];
-  static constexpr std::int64_t kMaxSurvivors = 64;
-  std::int64_t num_survivors_ = 0;
-  std::int64_t survivors_[kMaxSurvivors];  // positions that wait to be scored in float
+  bool passed_ = false;         // whether anything of the last task did
+  std::vector<BlockOfLists> blocks_;
+  static constexpr std::int64_t kEight = 8;  // are scored side by side, so fewer wait for more
+  static constexpr std::int64_t kMaxWaiting = 64;
+  std::int64_t num_waiting_ = 0;
+  ItemToScore waiting_[kMaxWaiting];  // to be scored in float, of any segments and lists
+  std::int64_t places_[kMaxWaiting];  // of each of them (top_k.h)
 };
 
 }  // namespace poeem

@@ -82,12 +82,11 @@ void score_codes(const IndexView& index, std::int64_t unit, const float* table, 
 
 // The same for items anywhere. What they need is often not in the nearest cache, so they are fetched side by side.
 template <class Codes>
-void score_eight(const IndexView& index, const std::int64_t* positions, const float* table, float bias, float* sums) {
+void score_eight(const IndexView& index, const ItemToScore* items, const float* table, float* sums) {
   const typename Codes::Code* codes[kItems];
   for (int i = 0; i < kItems; ++i) {
-    codes[i] = reinterpret_cast<const typename Codes::Code*>(index.block(positions[i] / kBlockItems)) +
-               positions[i] % kBlockItems;
-    sums[i] = bias;
+    codes[i] = reinterpret_cast<const typename Codes::Code*>(items[i].codes);
+    sums[i] = items[i].bias;
   }
   const std::int64_t stride = table_stride(index);
   constexpr std::int64_t kPerColumn = Codes::kPerColumn;
@@ -96,28 +95,27 @@ void score_eight(const IndexView& index, const std::int64_t* positions, const fl
       sums[i] += Codes::find(codes[i] + m / kPerColumn * kBlockItems, m % kPerColumn, table, stride);
 }
 
-float with_norm(const IndexView& index, std::int64_t position, float score) {
-  const float norm = index.norms[position];
+float with_norm(const IndexView& index, float norm, float score) {
   if (index.metric == Metric::kCosine) return norm == 0.0F ? 0.0F : score / norm;
   return score - norm;
 }
 
 }  // namespace
 
-void score_items(const IndexView& index, const std::int64_t* positions, std::int64_t count, const float* table,
-                 float bias, float* scores) {
-  for (; count > 0; count -= kItems, positions += kItems, scores += kItems) {
+void score_items(const IndexView& index, const ItemToScore* items, std::int64_t count, const float* table,
+                 float* scores) {
+  for (; count > 0; count -= kItems, items += kItems, scores += kItems) {
     const int used = static_cast<int>(std::min<std::int64_t>(count, kItems));
-    std::int64_t eight[kItems];
-    for (int i = 0; i < kItems; ++i) eight[i] = positions[i < used ? i : 0];
+    ItemToScore eight[kItems];
+    for (int i = 0; i < kItems; ++i) eight[i] = items[i < used ? i : 0];
     float sums[kItems];
     switch (index.width) {
-      case CodeWidth::kFourBit: score_eight<FourBitCodes>(index, eight, table, bias, sums); break;
-      case CodeWidth::kByte: score_eight<ByteCodes>(index, eight, table, bias, sums); break;
-      case CodeWidth::kWord: score_eight<WordCodes>(index, eight, table, bias, sums); break;
+      case CodeWidth::kFourBit: score_eight<FourBitCodes>(index, eight, table, sums); break;
+      case CodeWidth::kByte: score_eight<ByteCodes>(index, eight, table, sums); break;
+      case CodeWidth::kWord: score_eight<WordCodes>(index, eight, table, sums); break;
     }
     for (int i = 0; i < used; ++i)
-      scores[i] = index.uses_norms() ? with_norm(index, positions[i], sums[i]) : sums[i];
+      scores[i] = index.uses_norms() ? with_norm(index, eight[i].norm, sums[i]) : sums[i];
   }
 }
 
@@ -132,7 +130,7 @@ void score_unit(const IndexView& index, std::int64_t unit, const float* table, f
   const std::int64_t begin = unit * kUnitItems;
   const std::int64_t count = std::min(kUnitItems, index.num_items - begin);
   for (std::int64_t i = 0; i < count; ++i)
-    scores[i] = with_norm(index, begin + i, scores[i]);
+    scores[i] = with_norm(index, index.norms[begin + i], scores[i]);
 }
 
 }  // namespace poeem

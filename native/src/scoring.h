@@ -17,12 +17,19 @@ inline std::int64_t table_stride(const IndexView& index) {
   }
 }
 
-// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it: of `count` items at any
-// positions. table: [num_subspaces, table_stride(index)].
-void score_items(const IndexView& index, const std::int64_t* positions, std::int64_t count, const float* table,
-                 float bias, float* scores);
+// An item of any list, in any segment of one quantizer.
+struct ItemToScore {
+  const std::uint8_t* codes;  // IndexView::codes_of
+  float bias;
+  float norm;                 // where the metric uses it
+};
 
-// The same for all items of a unit that exist; scores: [kUnitItems].
+// score = ((bias + table[0, c_0]) + table[1, c_1]) + ..., then the norm as the metric wants it. index: for the quantizer.
+// table: [num_subspaces, table_stride(index)].
+void score_items(const IndexView& index, const ItemToScore* items, std::int64_t count, const float* table,
+                 float* scores);
+
+// The same for all items of a unit that exist, which have one bias; scores: [kUnitItems].
 void score_unit(const IndexView& index, std::int64_t unit, const float* table, float bias,
                 float* scores);
 

@@ -29,6 +29,9 @@ void check(const IndexView& index) {
 // Where fewer than one item in so many is wanted, those are scored one by one and bounds would only cost.
 constexpr std::int64_t kSparse = 64;
 
+// A segment is scanned in its order, with a look at each of its lists, where at least one in so many of them is probed.
+constexpr std::int64_t kManyLists = 16;
+
 // How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
 // are fewer queries than threads, parts of the catalogue.
 struct Plan {
@@ -144,13 +147,18 @@ class Worker {
 
   void scan_lists(RowScan& scan, std::int64_t part) {
     look_ahead(scan, part);
-    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
-      scan.ahead().skip();
-      scan_list(scan, i);
+    for (const Segment& segment : segments_) {
+      const bool first = &segment == segments_.data();
+      if (!first && has_short_lists(segment) && scan.scan_probed(segment)) continue;
+      for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
+        if (first) scan.ahead().skip();
+        scan_list(scan, segment, i);
+      }
     }
     if (!plan_.widens || scan.full()) return;
     scan.list_all();
-    for (std::int64_t i = plan_.num_probes; i < index_.num_lists && !scan.full(); ++i) scan_list(scan, i);
+    for (std::int64_t i = plan_.num_probes; i < index_.num_lists && !scan.full(); ++i)
+      for (const Segment& segment : segments_) scan_list(scan, segment, i);
   }
 
   // The codes of the first segment, which has most of them.
@@ -163,15 +171,19 @@ class Worker {
     }
   }
 
-  // The list that is probed after `place` others.
-  void scan_list(RowScan& scan, std::int64_t place) {
+  // Whether all blocks of a segment are fewer than the lists that are probed, and looking at all lists is not much.
+  bool has_short_lists(const Segment& segment) const {
+    return plan_.num_parts == 1 && segment.view->num_blocks() <= plan_.num_probes &&
+           index_.num_lists <= plan_.num_probes * kManyLists;
+  }
+
+  // The rows of the list that is probed after `place` others.
+  static void scan_list(RowScan& scan, const Segment& segment, std::int64_t place) {
     const std::int64_t list = scan.plan().probes()[static_cast<std::size_t>(place)];
     const float bias = scan.plan().bias(list);
     if (scan.is_hopeless(bias)) return;
-    for (const Segment& segment : segments_) {
-      const std::int64_t* offsets = segment.view->list_offsets + list;
-      if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], bias);
-    }
+    const std::int64_t* offsets = segment.view->list_offsets + list;
+    if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], bias);
   }
 
   const IndexView& index_;  // for the quantizer

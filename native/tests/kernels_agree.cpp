@@ -145,6 +145,35 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
   return true;
 }
 
+// Cut in two, each with every other item, it answers as the whole.
+bool segments_agree(const Index& index, std::mt19937& random) {
+  const std::vector<float> queries = Index::normal(2 * index.view.dim, random);
+  const auto num_words = static_cast<std::size_t>((index.view.num_items + 63) / 64);
+  std::vector<std::uint64_t> even(num_words, 0x5555555555555555), odd(num_words, 0xAAAAAAAAAAAAAAAA);
+  const int beyond = static_cast<int>(num_words * 64 - static_cast<std::size_t>(index.view.num_items));
+  even.back() &= ~std::uint64_t{0} >> beyond;
+  odd.back() &= ~std::uint64_t{0} >> beyond;
+  const std::vector<poeem::Segment> segments = {poeem::Segment(index.view, even.data()),
+                                                poeem::Segment(index.view, odd.data())};
+  for (std::int64_t probes : {0, 2, 8}) {
+    poeem::SearchRequest request;
+    request.queries = queries.data();
+    request.num_queries = 2;
+    request.num_probes = probes;
+    request.k = 7;
+    request.kernel = "scalar";
+    const Answer truth = answer(index.view, request);
+    Answer found = truth;
+    for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+      request.kernel = kernel.name;
+      if (!kernel.supported()) continue;
+      poeem::search(segments, false, request, found.ids.data(), found.scores.data());
+      if (!(found == truth)) return false;
+    }
+  }
+  return true;
+}
+
 // Once the first queries of a call have warmed its memory up, the others allocate nothing: twice as many queries, the
 // second half as the first, cost as many allocations.
 bool allocates_per_query(const Index& index, std::mt19937& random) {
@@ -347,7 +376,7 @@ int main() {
           for (Metric metric : {Metric::kInnerProduct, Metric::kL2, Metric::kCosine})
             for (bool full_width : {false, true}) {
               const Index index({items, subspaces, codewords, lists, metric, full_width}, random);
-              if (!kernels_agree(index, random)) {
+              if (!kernels_agree(index, random) || !segments_agree(index, random)) {
                 std::printf("differ: %ld items, %ld x %ld, %ld lists, metric %d, full width %d\n",
                             static_cast<long>(items), static_cast<long>(subspaces),
                             static_cast<long>(codewords), static_cast<long>(lists),

@@ -62,6 +62,11 @@ struct IndexView {
     return static_cast<const std::uint8_t*>(codes) + number * block_bytes();
   }
 
+  // Where the codes of an item begin, in column 0; the next column is kBlockItems codes further.
+  const std::uint8_t* codes_of(std::int64_t position) const {
+    return block(position / kBlockItems) + position % kBlockItems * (width == CodeWidth::kWord ? 2 : 1);
+  }
+
   // The code of an item in subspace m.
   std::int64_t code_at(std::int64_t position, std::int64_t m) const {
     const std::uint8_t* from = block(position / kBlockItems);
