@@ -54,7 +54,7 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
 
 void RowScan::reset() {
   best_.reset(capacity_);
-  bounded_ = tried_ = false;
+  bounded_ = tried_ = aimed_ = false;
   passed_ = true;
   num_seen_ = num_waiting_ = 0;
 }
@@ -124,6 +124,7 @@ void RowScan::try_bounds(std::int64_t position) {
 // position: what is scanned next; the norms there stand for those to come.
 void RowScan::build_bounds(std::int64_t position) {
   build_at_ = kRebuild * num_seen_;
+  aimed_ = false;
   double wanted = static_cast<double>(best_.threshold());
   if (items_->uses_norms()) {
     float least = std::numeric_limits<float>::infinity();
@@ -230,6 +231,16 @@ void RowScan::fetch_wanted(const BoundTask& task) const {
   __builtin_prefetch(wanted_ + task.end - 1);
 }
 
+// Take the task of the rows before, of another segment's part of the same list: what passed then may pass now. The
+// threshold may have risen since, so that more passes than need be.
+bool RowScan::aim_again(std::int64_t unit, std::int64_t last, float bias) {
+  if (!aimed_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
+  point(task_);
+  task_.begin = unit;
+  task_.end = last;
+  return true;
+}
+
 void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
   if (begin >= end) return;
   std::int64_t last = (end + kUnitItems - 1) / kUnitItems;
@@ -238,12 +249,15 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
     --last;
     take_unit(last, wanted_items(last, begin, end), bias);
   }
-  BoundTask task{};
-  for (std::int64_t unit = begin / kUnitItems; unit < last; unit = task.end) {
-    if (!aim(unit, last, bias, task)) return;
-    fetch_wanted(task);
-    bound_(task, masks_);
-    take_masks(task, begin, end, bias);
+  for (std::int64_t unit = begin / kUnitItems; unit < last; unit = task_.end) {
+    if (!aim_again(unit, last, bias)) {
+      aimed_ = aim(unit, last, bias, task_);
+      if (!aimed_) return;
+      aimed_bias_ = bias;
+    }
+    fetch_wanted(task_);
+    bound_(task_, masks_);
+    take_masks(task_, begin, end, bias);
   }
 }
 

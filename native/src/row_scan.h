@@ -81,9 +81,11 @@ class RowScan {
   void build_bounds(std::int64_t position);
   bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
   void point(BoundTask& task) const;
+  bool aim_again(std::int64_t unit, std::int64_t last, float bias);
   void fetch_wanted(const BoundTask& task) const;
 
   static constexpr std::int64_t kMaxUnits = 256;  // units between two looks at the threshold
+  static constexpr std::int64_t kShortUnits = 8;  // so few are scanned by the task of the same list's rows before
 
   // Of the items of a unit, those in [begin, end) that are wanted.
   std::uint64_t wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const;
@@ -106,6 +108,9 @@ class RowScan {
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
   float max_bias_ = 0;          // of the lists probed
   Ahead ahead_;
+  BoundTask task_{};            // the last one of scan_by_bounds
+  bool aimed_ = false;          // whether it can be used again where the bias is the same
+  float aimed_bias_ = 0;
   std::uint64_t masks_[kMaxUnits];
   bool passed_ = false;         // whether anything of the last task did
   std::vector<BlockOfLists> blocks_;

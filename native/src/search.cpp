@@ -30,7 +30,7 @@ void check(const IndexView& index) {
 constexpr std::int64_t kSparse = 64;
 
 // A segment is scanned in its order, with a look at each of its lists, where at least one in so many of them is probed.
-constexpr std::int64_t kManyLists = 16;
+constexpr std::int64_t kManyLists = 8;
 
 // How the work of a call is cut: groups of queries that share codes while they are in the cache, and, where there
 // are fewer queries than threads, parts of the catalogue.
@@ -147,18 +147,19 @@ class Worker {
 
   void scan_lists(RowScan& scan, std::int64_t part) {
     look_ahead(scan, part);
-    for (const Segment& segment : segments_) {
-      const bool first = &segment == segments_.data();
-      if (!first && has_short_lists(segment) && scan.scan_probed(segment)) continue;
-      for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
-        if (first) scan.ahead().skip();
-        scan_list(scan, segment, i);
-      }
+    const std::size_t first_late = first_with_short_lists();
+    for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
+      scan.ahead().skip();
+      scan_list(scan, i, 0, first_late);
+    }
+    for (std::size_t late = first_late; late < segments_.size(); ++late) {
+      if (scan.scan_probed(segments_[late])) continue;
+      for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) scan_list(scan, i, late, late + 1);
     }
     if (!plan_.widens || scan.full()) return;
     scan.list_all();
     for (std::int64_t i = plan_.num_probes; i < index_.num_lists && !scan.full(); ++i)
-      for (const Segment& segment : segments_) scan_list(scan, segment, i);
+      scan_list(scan, i, 0, segments_.size());
   }
 
   // The codes of the first segment, which has most of them.
@@ -171,19 +172,24 @@ class Worker {
     }
   }
 
-  // Whether all blocks of a segment are fewer than the lists that are probed, and looking at all lists is not much.
-  bool has_short_lists(const Segment& segment) const {
-    return plan_.num_parts == 1 && segment.view->num_blocks() <= plan_.num_probes &&
-           index_.num_lists <= plan_.num_probes * kManyLists;
+  // The first of the segments, which are the smaller the later they are, whose blocks are fewer than the lists that are
+  // probed; none where looking at all lists would take longer than visiting those.
+  std::size_t first_with_short_lists() const {
+    std::size_t number = segments_.size();
+    if (plan_.num_parts > 1 || index_.num_lists > plan_.num_probes * kManyLists) return number;
+    while (number > 1 && segments_[number - 1].view->num_blocks() <= plan_.num_probes) --number;
+    return number;
   }
 
-  // The rows of the list that is probed after `place` others.
-  static void scan_list(RowScan& scan, const Segment& segment, std::int64_t place) {
+  // The rows of the list that is probed after `place` others, in some of the segments.
+  void scan_list(RowScan& scan, std::int64_t place, std::size_t begin, std::size_t end) const {
     const std::int64_t list = scan.plan().probes()[static_cast<std::size_t>(place)];
     const float bias = scan.plan().bias(list);
     if (scan.is_hopeless(bias)) return;
-    const std::int64_t* offsets = segment.view->list_offsets + list;
-    if (offsets[0] < offsets[1]) scan.scan(segment, offsets[0], offsets[1], bias);
+    for (; begin < end; ++begin) {
+      const std::int64_t* offsets = segments_[begin].view->list_offsets + list;
+      if (offsets[0] < offsets[1]) scan.scan(segments_[begin], offsets[0], offsets[1], bias);
+    }
   }
 
   const IndexView& index_;  // for the quantizer
