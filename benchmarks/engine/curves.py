@@ -40,14 +40,16 @@ SWEEPS = {
 CASES = ("one, 1 thread", "batch, 1 thread", "one, 2 thread", "batch, 2 thread")
 
 
-def sweep(folder: Path, truth: np.ndarray, rounds: int, threads: list[int]) -> dict[str, Any]:
+def sweep(
+    folder: Path, truth: np.ndarray, rounds: int, threads: list[int], names: list[str]
+) -> dict[str, Any]:
     """Return for each rival a point per setting."""
-    rivals = [Rival(name, folder) for name in SWEEPS]
+    rivals = [Rival(name, folder) for name in names]
     points: dict[str, Any] = {
         rival.name: {"index_bytes": rival.num_bytes, "points": []} for rival in rivals
     }
     try:
-        for step in range(max(map(len, SWEEPS.values()))):
+        for step in range(max(len(SWEEPS[name]) for name in names)):
             active = [rival for rival in rivals if step < len(SWEEPS[rival.name])]
             for rival in active:
                 rival.choose(SWEEPS[rival.name][step])
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=16)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rivals", nargs="+", default=list(SWEEPS)[1:], help="besides us")
     parser.add_argument("--name", default="engine_curves")
     options = parser.parse_args()
     source = source_of(options.data, options.items, options.dim)
@@ -133,14 +136,15 @@ def main() -> None:
         np.save(folder / "queries.npy", queries)
         prepare_lists(folder, source, options.lists)
         prepare_residuals(folder, source, options.bytes)
-        points = sweep(folder, truth, options.rounds, options.threads)
+        names = [next(iter(SWEEPS)), *options.rivals]
+        points = sweep(folder, truth, options.rounds, options.threads, names)
     cases = [case for case in CASES if int(case.split()[1]) in options.threads]
     equal = {
         rival: {
             measure: {case: at_equal_recall(points, rival, measure, case) for case in cases}
             for measure in ("recall10_at_10", "recall10_at_100")
         }
-        for rival in list(SWEEPS)[1:]
+        for rival in options.rivals
     }
     draw(points, source, options.bytes, RESULTS / f"{options.name}.png")
     settings = {"data": source.name, "items": source.items, "dim": source.dim, "k": 100}

@@ -53,7 +53,8 @@ struct Plan {
     const std::int64_t queries = std::max<std::int64_t>(request.num_queries, 1);
     num_rows = std::clamp<std::int64_t>(kTableBytes / (index.columns() * 256), 1, kMaxRows);
     // Each has lists of its own, and shares with others only what its plan is made of.
-    if (index.num_lists > 0) num_rows = std::min(num_rows, kListRows);
+    // Several threads get smaller shares, so that none waits long for the last one.
+    if (index.num_lists > 0) num_rows = std::min(num_rows, threads > 1 ? kListRows / 2 : kListRows);
     num_rows = std::min(num_rows, queries * request.num_heads);
     const std::int64_t wanted = std::max<std::int64_t>(num_rows / request.num_heads, 1);
     std::int64_t groups = (queries + wanted - 1) / wanted;

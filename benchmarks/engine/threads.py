@@ -1,0 +1,86 @@
+"""Two threads over one: batches of 256 queries, flat and with lists, wall time, in turns.
+
+What the codes are does not matter to it, so they are random. Rounds count only if nobody else used
+the cores.
+
+python benchmarks/engine/threads.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poeem.index import Index, active_kernel, build_index_from_codes
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import write_result
+
+DIM, NUM_QUERIES, K, PROBES = 64, 256, 100, 16
+BUSY = {1: 1.0, 2: 1.95}  # cores that so many threads use; the last task of a call is one thread's
+
+
+def random_index(items: int, num_bytes: int, lists: int, rng: np.random.Generator) -> Index:
+    """Return an index of random codes."""
+    parts: dict[str, Any] = {
+        "codes": rng.integers(256, size=(items, num_bytes), dtype=np.uint8),
+        "codebooks": rng.standard_normal((num_bytes, 256, DIM // num_bytes), np.float32),
+    }
+    if lists:
+        parts["centroids"] = rng.standard_normal((lists, DIM), dtype=np.float32)
+        parts["lists"] = rng.integers(lists, size=items)
+    return build_index_from_codes(**parts)
+
+
+def measure(index: Index, queries: np.ndarray, probes: int | None, rounds: int) -> dict[str, Any]:
+    """Return milliseconds a query by threads, medians, and how many times faster two are.
+
+    Rounds in which somebody else had the cores for more than a twentieth of the time do not count.
+    """
+    wall: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for threads, times in wall.items():
+            cpu, start = time.process_time(), time.perf_counter()
+            index.search(queries, K, num_probes=probes, num_threads=threads)
+            elapsed = time.perf_counter() - start
+            if time.process_time() - cpu > 0.95 * BUSY[threads] * elapsed:
+                times.append(elapsed)
+    if not all(wall.values()):
+        raise SystemExit("the cores were never free: nothing was measured")
+    one, two = (float(np.median(times)) / NUM_QUERIES * 1e3 for times in wall.values())
+    return {
+        "ms_1_thread": round(one, 5),
+        "ms_2_threads": round(two, 5),
+        "times_faster": round(one / two, 3),
+        "rounds": [len(times) for times in wall.values()],
+    }
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--lists", type=int, default=1024)
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--name", default="engine_threads")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    queries = rng.standard_normal((NUM_QUERIES, DIM), dtype=np.float32)
+    figures: dict[str, Any] = {}
+    for num_bytes in options.bytes:
+        for lists in (0, options.lists):
+            index = random_index(options.items, num_bytes, lists, rng)
+            label = f"{num_bytes} bytes, " + (f"{PROBES} of {lists} lists" if lists else "flat")
+            figures[label] = measure(index, queries, PROBES if lists else None, options.rounds)
+    settings = {"items": options.items, "dim": DIM, "k": K, "batch": NUM_QUERIES}
+    write_result(options.name, {**settings, "kernel": active_kernel(), "figures": figures})
+
+
+if __name__ == "__main__":
+    main()
