@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every claim of the engine in one go, one after the other, on a machine that does nothing else; about an hour on two cores.
-#   POEEM_DATA=data benchmarks/engine/all.sh [RUN TWIN]     see task.py for the two folders; left out, that claim is too
+#   POEEM_DATA=data benchmarks/engine/all.sh [RUN TWIN [RUN_5]]     see task.py for the folders; left out, that claim is too
 # Needs faiss-cpu, scann, hnswlib and matplotlib. Writes benchmarks/results/engine_*.json and .png, and both READMEs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,12 +11,14 @@ run bench.py
 run bench.py --dim 128 --name engine_flat_128
 run lists.py --threads 1 2
 run nibbles.py
+run threads.py
 run filters.py
 run sizes.py
 run bench.py --items 10000000 --dim 128 --bytes 8 --rounds 3 --name engine_flat_10m
 run opening.py
 run encoding.py
 run curves.py
+run curves.py --items 1000000 --rounds 2 --rivals "faiss ivfpq" scann --name engine_curves_1m
 run curves.py --dim 128 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove
@@ -24,5 +26,6 @@ if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
 fi
 if [ $# -ge 2 ]; then
   run task.py "$1" "$2"
+  if [ $# -ge 3 ]; then run task.py "$3" "$2" --name engine_task_gowalla_5; fi  # poeem train gowalla --num-subspaces 5
 fi
 python benchmarks/readme.py

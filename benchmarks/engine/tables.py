@@ -180,6 +180,7 @@ def curves(name: str) -> str:
     sweep = "".join(
         f"\n\n{rival} at each of its recalls, {case}: {along(found, rival, case)}."
         for rival in ("faiss ivfpq", "scann")
+        if rival in found["at_equal_recall"]
         for case in ("one, 1 thread", "batch, 1 thread")
     )
     ours = found["rivals"]["poeem best"]
@@ -191,9 +192,20 @@ def curves(name: str) -> str:
     ) + sweep
 
 
-def task() -> str:
+def threads() -> str:
+    """Return batches by two threads beside one: wall time."""
+    found = result("engine_threads")
+    rows = [
+        [label, f"{each['ms_1_thread']:.3f}", f"{each['ms_2_threads']:.3f}"]
+        + [f"{each['times_faster']:.2f}"]
+        for label, each in found["figures"].items()
+    ]
+    return table(["", "1 thread", "2 threads", "times faster"], rows)
+
+
+def task(name: str) -> str:
     """Return the comparison with hnswlib at equal recall of the task."""
-    found = result("engine_task_gowalla")
+    found = result(name)
     head = ["", "recall@20", "recall@100", "index bytes", "ms, one query", "ms, batch"]
     rows = []
     for label, point in found["points"].items():
@@ -251,7 +263,10 @@ TABLES = {
     "engine_curves": ("curves", lambda: curves("engine_curves")),
     "engine_curves_128": ("curves_128", lambda: curves("engine_curves_128")),
     "engine_curves_glove": ("curves_glove", lambda: curves("engine_curves_glove")),
-    "engine_task_gowalla": ("task", task),
+    "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
+    "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
+    "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
+    "engine_threads": ("threads", threads),
     "engine_rates": ("kernels", kernels),
 }
 
