@@ -195,11 +195,10 @@ def curves(name: str) -> str:
 def threads() -> str:
     """Return batches by two threads beside one: wall time."""
     found = result("engine_threads")
-    rows = [
-        [label, f"{each['ms_1_thread']:.3f}", f"{each['ms_2_threads']:.3f}"]
-        + [f"{each['times_faster']:.2f}"]
-        for label, each in found["figures"].items()
-    ]
+    rows = []
+    for label, each in found["figures"].items():
+        one, two, times = (each[key] for key in ("ms_1_thread", "ms_2_threads", "times_faster"))
+        rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{times:.2f}"])
     return table(["", "1 thread", "2 threads", "times faster"], rows)
 
 
