@@ -78,6 +78,7 @@ def test_float32_inside_whatever_is_outside(dtype):
         ({"item_ids": torch.arange(3)}, ShapeError, r"item_ids: got shape \[3\], wanted \[4\]"),
         ({"user_ids": torch.arange(5)}, ShapeError, "user_ids"),
         ({"log_q": torch.ones(4, 1)}, ShapeError, "log_q"),
+        ({"item_ids": [0, 1, 2, 3]}, DtypeError, "item_ids: got list, wanted a tensor"),
     ],
 )
 def test_bad_input(changes, error, message):
@@ -165,3 +166,10 @@ def test_list_softmax_equals_the_softmax_over_the_batch(num_lists, block, monkey
 def test_list_softmax_refuses_lists_of_other_rows():
     with pytest.raises(ShapeError, match=r"lists: got shape \[3\], wanted \[4\]"):
         list_softmax(torch.ones(4, 2), torch.ones(4, 2), torch.arange(3), temperature=0.1)
+
+
+def test_catalogue_softmax_refuses_a_catalogue_of_nothing():
+    vectors, nothing = torch.ones(4, 2), torch.zeros(0).long()
+    known = (nothing, nothing)
+    with pytest.raises(ConfigError, match="num_items: got 0"):
+        catalogue_softmax(vectors, vectors, vectors, temperature=0.1, known=known, num_items=0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poeem.errors import ConfigError, ShapeError
+from poeem.errors import ConfigError, DtypeError, ShapeError
 from poeem.quantize.checks import check_vectors
 
 # Logits held at once: a block of rows that stays in a CPU's cache between its five passes.
@@ -81,11 +81,13 @@ def catalogue_softmax(
 
     Raises:
         ShapeError, DtypeError, NonFiniteError: vectors that do not fit together.
-        ConfigError: temperature not positive and finite.
+        ConfigError: temperature not positive and finite, or no items.
     """
     _check(queries, items, temperature)
     check_vectors("negatives", negatives, items.shape[1])
     m = len(negatives)
+    if num_items < 1:
+        raise ConfigError(f"num_items: got {num_items}, wanted at least 1")
     bias = queries.new_full((m,), math.log(num_items / m), dtype=torch.float32)
     return _softmax(queries, items, negatives, temperature, _places(queries, m, *known), bias=bias)
 
@@ -103,6 +105,8 @@ def list_softmax(
         centroids: float32 [n, dim]; row i is the centroid of the list that query i's item is in.
         lists: int [n], equal where centroids are equal.
         temperature: positive.
+
+    Source: as `in_batch_softmax`; equal terms of its sum are added up beforehand.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError: arguments that do not fit together.
@@ -160,6 +164,8 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             f"queries, items: got {len(queries)} and {len(items)} rows, wanted as many of each"
         )
     for name, values in per_row.items():
+        if values is not None and not isinstance(values, Tensor):
+            raise DtypeError(f"{name}: got {type(values).__name__}, wanted a tensor")
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
 
