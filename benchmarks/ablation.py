@@ -49,6 +49,9 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "codes never fitted once more": {"train": {"refit_below": 0}},
     "all items quantized": {"train": {"quantized_share": 1.0}},
     "half of the items quantized": {"train": {"quantized_share": 0.5}},
+    "quantizer dropout on all items": {"layer": {"quantizer_dropout": 1.0}},
+    "quantizer dropout on half of the items": {"layer": {"quantizer_dropout": 0.5}},
+    "no quantizer dropout": {"layer": {"quantizer_dropout": 0.0}},
     "no revival": {"layer": {"revive_window": 0}},
     "a rotation": {"layer": {"rotation": True}},
 }

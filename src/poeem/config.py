@@ -110,6 +110,15 @@ class LayerConfig(_Checked):
         low=0,
         high=1,
     )
+    quantizer_dropout: float | None = setting(
+        None,
+        "residual codes: share of the vectors of a training step that are seen through only their "
+        "first codewords, from a quarter to all of them, drawn anew each step; keeps towers from "
+        "learning pairs by heart; none = 0, but 1 in `poeem train` where users are ids with fewer "
+        "than 16 pairs each",
+        low=0,
+        high=1,
+    )
     gradient: str = setting(
         "vectors",
         "where the loss on quantized vectors goes: through to the vectors only, or also to the "
@@ -236,6 +245,19 @@ class TrainConfig(_Checked):
     )
     coarse_weight: float = setting(
         1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0
+    )
+    list_choice: str = setting(
+        "auto",
+        "with lists: nearest = an item stands in the list of its nearest centroid, all through "
+        "training; demand = when codes freeze, lists are made of items that the same queries want; "
+        "auto = demand for residual codes that freeze, else nearest",
+        choices=("auto", "nearest", "demand"),
+    )
+    list_capacity: float = setting(
+        1.25, "lists by demand: items a list has room for, in multiples of the mean", low=1
+    )
+    list_rounds: int = setting(
+        3, "lists by demand: turns in which queries and items choose lists", low=1, high=100
     )
     logq_correction: bool = setting(True, "subtract each negative's log popularity")
     seed: int = setting(0, "seed of weights and data order", low=0, high=2**63 - 1)

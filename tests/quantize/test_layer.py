@@ -16,6 +16,7 @@ from poeem.errors import (
     NotWarmError,
     ShapeError,
 )
+from poeem.quantize import residual
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
 from poeem.quantize.layer_state import Phase
@@ -349,3 +350,53 @@ def test_gpu_gives_the_codes_of_the_cpu():
         out = fresh(sample(64, seed=step).cuda())
         out.vectors.sum().backward()
     assert fresh.phase is Phase.JOINT
+
+
+def test_dropout_leaves_out_last_codewords_in_training_alone():
+    layer = warm_layer(family="residual", num_subspaces=8, quantizer_dropout=1.0, gradient="both")
+    x = sample(256)
+    layer.eval()
+    whole = layer(x)
+    assert torch.equal(whole.vectors, layer.decode(whole.codes))
+    layer.train()
+    out = layer(x)
+    errors = [
+        (out.vectors - residual.decode_first(out.codes, layer.codebooks, torch.full((256,), m)))
+        .abs()
+        .amax(1)
+        for m in range(2, 9)
+    ]
+    found = torch.stack(errors).argmin(0)
+    assert torch.stack(errors).amin(0).max() < 1e-5
+    assert found.unique().tolist() == list(range(7))
+    out.vectors.sum().backward()
+    reached = layer.codebooks.grad.abs().sum((1, 2))
+    assert (reached > 0).all()
+    assert reached[0] > reached[7]
+    assert torch.equal(whole.distortion, out.distortion)
+
+
+def test_product_codes_know_no_dropout():
+    layer = warm_layer(family="product", quantizer_dropout=1.0)
+    out = layer(sample())
+    assert torch.equal(out.vectors, layer.decode(out.codes))
+
+
+def test_lists_can_be_added_to_a_warm_layer_once():
+    with pytest.raises(NotWarmError, match="lists"):
+        IndexLayer(16, num_subspaces=4, num_codewords=8).add_lists(sample(3))
+    layer = warm_layer(num_lists=0)
+    lists = layer.encode(sample())[1]
+    assert lists is None
+    centroids = 0.01 * sample(3, seed=5)
+    layer.add_lists(centroids)
+    torch.testing.assert_close(layer.list_vectors(), centroids)
+    again, lists = layer.encode(sample())
+    assert lists.shape == (64,)
+    moved = layer.decode(again, lists) - centroids[lists]
+    words = layer._rotate_back(layer.family.decode(again, layer.codebooks))
+    torch.testing.assert_close(moved, words)
+    with pytest.raises(ConfigError, match="has 3 already"):
+        layer.add_lists(centroids)
+    with pytest.raises(ShapeError):
+        warm_layer(num_lists=0).add_lists(sample(3, dim=5))

@@ -116,3 +116,29 @@ def test_after_rounds_every_codeword_is_in_use():
     codes = residual.assign(x, books, beam=4)
     used = torch.stack([torch.bincount(c, minlength=32) > 0 for c in codes.T])
     assert used.float().mean() > 0.95
+
+
+def test_the_first_codewords_equal_the_slow_way(case):
+    x, codebooks = case
+    codes = residual.assign(x, codebooks)
+    depths = torch.arange(len(x)) % 4  # 0 to all 3
+    slow = torch.stack(
+        [
+            sum((codebooks[m][code[m]] for m in range(depth)), torch.zeros(5))
+            for code, depth in zip(codes, depths.tolist(), strict=True)
+        ]
+    )
+    torch.testing.assert_close(residual.decode_first(codes, codebooks, depths), slow)
+
+
+@pytest.mark.parametrize(("num_subspaces", "least"), [(1, 1), (4, 1), (8, 2), (9, 3), (32, 8)])
+def test_depths_are_even_from_a_quarter_to_all(num_subspaces, least):
+    generator = torch.Generator().manual_seed(0)
+    depths = residual.drawn_depths(20_000, num_subspaces, 0.5, generator)
+    assert depths.min() == least
+    assert depths.max() == num_subspaces
+    counts = torch.bincount(depths, minlength=num_subspaces + 1)[least:]
+    expected = torch.full((len(counts),), 10_000 / len(counts))
+    expected[-1] += 10_000
+    torch.testing.assert_close(counts.float(), expected, rtol=0.2, atol=0)
+    assert (residual.drawn_depths(100, num_subspaces, 0.0, generator) == num_subspaces).all()

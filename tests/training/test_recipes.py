@@ -14,11 +14,11 @@ from poeem.training.twin import settings_mark
 LEFT = {
     *("num_subspaces", "num_codewords", "num_lists", "pass_through_steps", "num_samples"),
     *("kmeans_iterations", "rotation_iterations", "revive_window", "seed", "distortion_weight"),
-    *("beam", "query_power", "refit_rounds"),
+    *("beam", "query_power", "refit_rounds", "quantizer_dropout"),
     *("epochs", "warm_start_epoch", "batch_size", "learning_rate", "rotation_learning_rate"),
     *("decay_epochs", "coarse_weight", "logq_correction", "eval_every", "eval_users"),
     *("checkpoint_every", "num_threads", "device", "refit_below", "refit_beam"),
-    *("frozen_rate", "frozen_negatives"),
+    *("frozen_rate", "frozen_negatives", "list_choice", "list_capacity", "list_rounds"),
 }
 
 

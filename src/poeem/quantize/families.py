@@ -34,6 +34,12 @@ class Family(Protocol):
         """Return float [n, dim], differentiable in `codebooks`."""
         ...
 
+    def decode_some(
+        self, codes: Tensor, codebooks: Tensor, share: float, seed: int
+    ) -> Tensor | None:
+        """Return what `decode` does, but a share of them through fewer codewords; None = cannot."""
+        ...
+
     def fit(
         self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
     ) -> Tensor:
@@ -80,6 +86,16 @@ class Product:
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
         """Return the codewords one after the other."""
         return product.decode(codes, codebooks)
+
+    def decode_some(
+        self,
+        codes: Tensor,  # noqa: ARG002
+        codebooks: Tensor,  # noqa: ARG002
+        share: float,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> Tensor | None:
+        """Return None: no slice refines others, so that it could be left out."""
+        return None
 
     def fit(
         self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
@@ -128,6 +144,14 @@ class Residual:
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
         """Return the sum of the codewords."""
         return residual.decode(codes, codebooks)
+
+    def decode_some(
+        self, codes: Tensor, codebooks: Tensor, share: float, seed: int
+    ) -> Tensor | None:
+        """Return sums, a share of them of the first codewords only; see `drawn_depths`."""
+        generator = torch.Generator().manual_seed(seed)
+        depths = residual.drawn_depths(len(codes), len(codebooks), share, generator)
+        return residual.decode_first(codes, codebooks, depths.to(codes.device))
 
     def fit(
         self,

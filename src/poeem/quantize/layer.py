@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poeem.config import LayerConfig, flat_arguments
-from poeem.errors import ShapeError
+from poeem.errors import ConfigError, ShapeError
 from poeem.quantize import coarse
 from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
@@ -22,7 +22,8 @@ from poeem.types import Array, FloatArray, QuantizerParts
 class IndexOutput:
     """What the layer returns for n vectors.
 
-    vectors: [n, dim], T(x) with a straight-through gradient; x itself before the warm start.
+    vectors: [n, dim], T(x) with a straight-through gradient; x itself before the warm start. In
+        training mode with `quantizer_dropout`, the last codewords of some rows are left out.
     codes: int64 [n, num_subspaces], or None before the warm start.
     lists: int64 [n], or None before the warm start or without lists.
     loss: scalar, the weighted sum of the two below; add it to your own. 0 before the warm start.
@@ -48,8 +49,8 @@ class IndexLayer(LayerState):
     Args:
         dim: length of a vector; a multiple of num_subspaces for product codes.
         **settings: any field of `poeem.config.LayerConfig`, by name: family, num_subspaces,
-            num_codewords, num_lists, rotation, beam, query_power, gradient,
-            distortion_weight, commitment_weight, pass_through_steps, num_samples,
+            num_codewords, num_lists, rotation, beam, query_power, quantizer_dropout,
+            gradient, distortion_weight, commitment_weight, pass_through_steps, num_samples,
             kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
@@ -97,21 +98,31 @@ class IndexLayer(LayerState):
             if self.training:
                 self._count(codes, lists)
             base = None if lists is None else coarse.decode(lists, self.centroids)
-            quantized = self._rotate_back(
-                self._add(base, self.family.decode(codes, self.codebooks))
-            )
+            words = self.family.decode(codes, self.codebooks)
+            quantized = self._rotate_back(self._add(base, words))
             distortion = distortion_loss(x, quantized)
             commitment = commitment_loss(x, quantized)
             loss = (
                 self.config.distortion_weight * distortion
                 + self.config.commitment_weight * commitment
             )
-            value = quantized if self.config.gradient == "both" else quantized.detach()
+            value = self._seen(codes, base, quantized)
             as_if = x - x.detach()  # 0, with the gradient of x: values stay T(x) to the bit
             out, near = (value + as_if).to(vectors.dtype), None
             if base is not None:
                 near = (self._rotate_back(base) + as_if).to(vectors.dtype)
         return IndexOutput(out, codes, lists, loss, distortion, commitment, near)
+
+    def _seen(self, codes: Tensor, base: Tensor | None, quantized: Tensor) -> Tensor:
+        """Return what the loss sees as T(x): in training, some through fewer codewords."""
+        seen, both, share = quantized, self.config.gradient == "both", self.quantizer_dropout
+        if self.training and share:
+            seed = self.config.seed * 1_000_003 + self.num_steps
+            with torch.set_grad_enabled(both and torch.is_grad_enabled()):
+                words = self.family.decode_some(codes, self.codebooks, share, seed)
+                if words is not None:
+                    seen = self._rotate_back(self._add(base, words))
+        return seen if both else seen.detach()
 
     def euclidean_parameters(self) -> list[nn.Parameter]:
         """Return centroids and codebooks: for Adam and the like."""
@@ -190,6 +201,27 @@ class IndexLayer(LayerState):
         weighed = self.codebooks.detach() @ self.metric.T
         weighed = self.family.refit(residuals @ self.metric.T, weighed, beam)
         self.codebooks.copy_(weighed @ torch.linalg.inv(self.metric).T)
+
+    @torch.no_grad()
+    def add_lists(self, centroids: Tensor) -> None:
+        """Give a layer without lists centroids, which from now on are part of T(x).
+
+        The codewords stay, so the centroids should be small beside them: such lists only route.
+
+        Args:
+            centroids: [num_lists, dim], in the space of the vectors.
+
+        Raises:
+            NotWarmError: before the warm start. ConfigError: there are lists already.
+            ShapeError, DtypeError, NonFiniteError: centroids that cannot be used; state unchanged.
+        """
+        self._require_warm("lists")
+        if self.num_lists:
+            raise ConfigError(f"lists: got some, but the layer has {self.num_lists} already")
+        rotated = self._rotate(self._checked(centroids).detach())
+        self.make_room_for_lists(len(rotated))
+        self.centroids.copy_(rotated)
+        self._reset_counts()
 
     def _advance(self, x: Tensor) -> None:
         """Move through the phases, one training step at a time."""
@@ -323,6 +355,10 @@ class IndexLayer(LayerState):
         """
         near = None if lists is None else self._rotate_back(coarse.decode(lists, self.centroids))
         return self._decode(codes, lists), near
+
+    def list_vectors(self) -> Tensor:
+        """Return the centroids in the space of the vectors, float [num_lists, dim]."""
+        return self._rotate_back(self.centroids)
 
     def export_parts(self) -> QuantizerParts:
         """Return rotation, centroids and codebooks as float32 NumPy arrays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Callable
 from enum import IntEnum
@@ -52,6 +53,7 @@ class LayerState(nn.Module):
         self.num_subspaces = config.num_subspaces
         self.num_codewords = config.num_codewords
         self.num_lists = config.num_lists
+        self.quantizer_dropout = config.quantizer_dropout or 0.0
         self.phase = Phase.PASS_THROUGH
         self.num_steps = 0  # forward calls in training mode
         self._num_windowed = 0  # vectors counted in codeword_counts
@@ -66,6 +68,13 @@ class LayerState(nn.Module):
         self.list_counts: Tensor  # int64 [num_lists]
         self.register_buffer("codeword_counts", torch.zeros(shape[:2], dtype=torch.int64))
         self.register_buffer("list_counts", torch.zeros(self.num_lists, dtype=torch.int64))
+
+    def make_room_for_lists(self, num_lists: int) -> None:
+        """Make centroids and counts for so many lists, all 0, in place of those that are here."""
+        self.num_lists = num_lists
+        self.config = dataclasses.replace(self.config, num_lists=num_lists)
+        self.centroids = nn.Parameter(self.codebooks.new_zeros(num_lists, self.dim))
+        self.list_counts = self.list_counts.new_zeros(num_lists)
 
     def extra_repr(self) -> str:
         """Show sizes and phase in `print(layer)`."""

@@ -89,6 +89,43 @@ def decode(codes: Tensor, codebooks: Tensor) -> Tensor:
     return torch.nn.functional.embedding_bag(rows, table, mode="sum")
 
 
+def decode_first(codes: Tensor, codebooks: Tensor, depths: Tensor) -> Tensor:
+    """Return the sum of each row's first codewords: differentiable in `codebooks`.
+
+    Args:
+        codes: int64 [n, num_subspaces].
+        codebooks: float [num_subspaces, num_codewords, dim].
+        depths: int64 [n], how many of them, 0 to num_subspaces.
+
+    Returns:
+        float [n, dim]; with depths of num_subspaces what `decode` returns, up to rounding.
+    """
+    num_subspaces, num_codewords, dim = codebooks.shape
+    places = torch.arange(num_subspaces, device=codes.device)
+    return torch.nn.functional.embedding_bag(
+        codes + places * num_codewords,
+        codebooks.reshape(num_subspaces * num_codewords, dim),
+        mode="sum",
+        per_sample_weights=(places < depths.unsqueeze(1)).to(codebooks.dtype),
+    )
+
+
+def drawn_depths(
+    count: int, num_subspaces: int, share: float, generator: torch.Generator
+) -> Tensor:
+    """Return through how many codewords each of `count` vectors is seen, int64 [count].
+
+    A share of them, drawn at random, through ceil(num_subspaces / 4) to all, evenly; the others
+    through all.
+
+    Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312, section III.C (quantizer
+        dropout), there for rates that can be chosen later.
+    """
+    least = -(-num_subspaces // 4)
+    depths = torch.randint(least, num_subspaces + 1, (count,), generator=generator)
+    return depths.where(torch.rand(count, generator=generator) < share, num_subspaces)
+
+
 @torch.no_grad()
 def fit(
     residuals: Tensor,

@@ -17,11 +17,14 @@ class ItemCodes(NamedTuple):
 
     codes: int64 [num_items, num_subspaces]. lists: int64 [num_items], or None without lists.
     beam: residual codes: the width they were looked for with; None = the layer's.
+    route_scale: lists by demand: centroids are the routes times this; None = lists of the layer's
+        own, whose centroids are as long as vectors.
     """
 
     codes: Tensor
     lists: Tensor | None
     beam: int | None = None
+    route_scale: float | None = None
 
     def of(self, items: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return codes and lists of item numbers int64 [n]."""

@@ -16,15 +16,26 @@ from poeem.config import Config, TrainConfig
 from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
+from poeem.models.towers import IdTower
 from poeem.quantize.health import ScalarWriter, code_health
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
+from poeem.training.demand import DemandLists, demand_lists
 from poeem.training.display import Display, Quiet
-from poeem.training.losses import catalogue_softmax, in_batch_softmax, list_softmax
+from poeem.training.losses import (
+    catalogue_softmax,
+    in_batch_softmax,
+    list_softmax,
+    route_softmax,
+)
 from poeem.training.pairs import TrainingPairs
-from poeem.training.state import TrainingState
+from poeem.training.state import TrainingState, has_demand_lists
 
 _LONG_CODE_BITS = 128
+_FEW_PAIRS = 16
+# Lists by demand: queries they are made with, and, where there is more time, pairs looked at.
+_QUERIES_PER_LIST = 32
+_GUESSES = 2**30
 
 
 def train(
@@ -65,6 +76,7 @@ def train(
     model.train()
     if layer is not None:
         layer.train()
+        layer.quantizer_dropout = quantizer_dropout(state, pairs)
     with display, _interruptible() as interrupted:
         while state.epoch < config.epochs:
             if state.epoch == config.warm_start_epoch and state.batch == 0:
@@ -119,9 +131,7 @@ def batch_losses(
     queries = model.encode_queries(asking)
     vectors, near, lists, extra = _item_vectors(state, items)
     if near is not None and lists is not None and config.train.coarse_weight:
-        extra = extra + config.train.coarse_weight * list_softmax(
-            queries, near, lists, temperature=temperature
-        )
+        extra = extra + config.train.coarse_weight * _list_loss(state, queries, near, lists)
     if state.frozen is not None and config.train.frozen_negatives:
         drawn = drawn_items(state)
         rows, columns = pairs.histories.places(users.cpu(), drawn)
@@ -143,6 +153,16 @@ def batch_losses(
         log_q=log_q[items],
     )
     return retrieval, extra
+
+
+def _list_loss(state: TrainingState, queries: Tensor, near: Tensor, lists: Tensor) -> Tensor:
+    """Return the loss that teaches queries which list to visit, and centroids where to stand."""
+    temperature, frozen = state.config.model.temperature, state.frozen
+    if frozen is None or frozen.route_scale is None or state.layer is None:
+        return list_softmax(queries, near, lists, temperature=temperature)
+    # Centroids are the routes times the scale, and so are the scores.
+    temperature = temperature * frozen.route_scale
+    return route_softmax(queries, state.layer.list_vectors(), lists, temperature=temperature)
 
 
 def drawn_items(state: TrainingState) -> Tensor:
@@ -184,6 +204,20 @@ def quantized_share(config: Config) -> float:
     if told is not None:
         return told
     return 0.5 if layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS else 1.0
+
+
+def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
+    """Return the layer's share as told; else 1 where each user's vector is fitted to few pairs.
+
+    Found on validation pairs: dropout gains where there are 9 pairs a user (amazon-book), costs a
+    little at 27 (gowalla), and more at 95 (movielens-1m), or where a query is made of items or
+    words; `benchmarks/ablation.py` has the figures.
+    """
+    told = state.config.layer.quantizer_dropout
+    if told is not None:
+        return told
+    by_id = isinstance(state.model.query_tower, IdTower)
+    return 1.0 if by_id and len(pairs) < _FEW_PAIRS * pairs.num_users else 0.0
 
 
 def _checked_losses(
@@ -275,13 +309,38 @@ def freeze(state: TrainingState, pairs: TrainingPairs, display: Display) -> None
     """
     config, layer = state.config.train, state.layer
     joint_steps = (state.epoch - config.warm_start_epoch) * pairs.num_batches(config.batch_size)
-    if layer is None or joint_steps >= config.refit_below:
+    if layer is None:
+        return
+    if joint_steps >= config.refit_below:
         state.freeze()
         display.message("codes frozen: codewords and query tower go on")
-        return
-    layer.refit(state.model.all_items(), _sample_queries(state, pairs), beam=config.refit_beam)
-    state.freeze(config.refit_beam)
-    display.message("codes fitted once more and frozen: codewords and query tower go on")
+    else:
+        layer.refit(state.model.all_items(), _sample_queries(state, pairs), beam=config.refit_beam)
+        state.freeze(config.refit_beam)
+        display.message("codes fitted once more and frozen: codewords and query tower go on")
+    if has_demand_lists(state.config):
+        display.message(f"lists by demand: {state.config.layer.num_lists:,} of them")
+        state.add_lists(_make_lists(state, pairs))
+
+
+@torch.no_grad()
+def _make_lists(state: TrainingState, pairs: TrainingPairs) -> DemandLists:
+    """Return lists made by the demand of users drawn by the seed, each with a history or a name."""
+    config, num_items = state.config, state.model.num_items
+    generator = torch.Generator().manual_seed(config.train.seed)
+    count = max(_QUERIES_PER_LIST * config.layer.num_lists, _GUESSES // num_items)
+    users = pairs.users.unique()
+    users = users[torch.randperm(len(users), generator=generator)[:count]]
+    return demand_lists(
+        state.model.encode_queries(pairs.histories.of(users).to(state.device)),
+        state.model.all_items(),
+        config.layer.num_lists,
+        temperature=config.model.temperature,
+        capacity=config.train.list_capacity,
+        rounds=config.train.list_rounds,
+        kmeans_iterations=config.layer.kmeans_iterations,
+        generator=generator,
+    )
 
 
 @torch.no_grad()

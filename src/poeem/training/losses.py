@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from poeem.errors import ConfigError, DtypeError, ShapeError
-from poeem.quantize.checks import check_vectors
+from poeem.quantize.checks import check_numbers, check_vectors
 
 # Logits held at once: a block of rows that stays in a CPU's cache between its five passes.
 _CPU_BLOCK = 2**20
@@ -122,6 +122,31 @@ def list_softmax(
     return _softmax(queries, centroids, each, temperature, places, bias=counts.float().log())
 
 
+def route_softmax(queries: Tensor, routes: Tensor, lists: Tensor, *, temperature: float) -> Tensor:
+    """Return the mean of -log softmax of each query's list among all lists, each once.
+
+    Unlike `list_softmax`, where a list counts as often as it is met, the scores then are the log of
+    how much of what a query wants stands in each list: the best is the one to visit first.
+
+    Args:
+        queries: float32 [n, dim].
+        routes: float32 [num_lists, dim].
+        lists: int64 [n], the list that query i's item is in, each below num_lists.
+        temperature: positive.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: arguments that do not fit together.
+        ConfigError: temperature not positive and finite.
+    """
+    _check_temperature(temperature)
+    check_vectors("routes", routes, routes.shape[-1] if isinstance(routes, Tensor) else 0)
+    check_vectors("queries", queries, routes.shape[1])
+    check_numbers("lists", lists, (len(queries),), len(routes))
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        logits = queries.float() @ routes.float().T / temperature
+        return torch.nn.functional.cross_entropy(logits, lists)
+
+
 def _places(queries: Tensor, m: int, rows: Tensor, columns: Tensor) -> list[tuple[Tensor, ...]]:
     """Return cells of the [n, m] logits, ascending by row, as places in each block of rows."""
     at_once = _rows_at_once(queries, m)
@@ -155,8 +180,7 @@ def _softmax(
 
 
 def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor | None) -> None:
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ConfigError(f"temperature: got {temperature}, wanted positive and finite")
+    _check_temperature(temperature)
     check_vectors("items", items, items.shape[-1] if isinstance(items, Tensor) else 0)
     check_vectors("queries", queries, items.shape[1])
     if len(queries) != len(items):
@@ -168,6 +192,11 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise DtypeError(f"{name}: got {type(values).__name__}, wanted a tensor")
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ConfigError(f"temperature: got {temperature}, wanted positive and finite")
 
 
 class _Softmax(torch.autograd.Function):

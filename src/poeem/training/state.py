@@ -15,8 +15,12 @@ from poeem.models.text import TextTables, text_towers
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
+from poeem.training.demand import DemandLists
 from poeem.training.frozen import FrozenQuantizer, ItemCodes, encode_items
 from poeem.types import TrainedQuantizer
+
+# Length of the centroids of lists by demand, in mean lengths of item vectors.
+_ROUTE_LENGTH = 0.01
 
 
 @dataclass
@@ -71,6 +75,8 @@ class TrainingState:
         model = TwoTower(num_users, num_items, config.model, seed, texts).to(device)
         # The loop warms the layer up when its epoch has come; the layer must not on its own.
         by_hand = dataclasses.replace(config.layer, pass_through_steps=None)
+        if has_demand_lists(config):  # they come when codes freeze
+            by_hand = dataclasses.replace(by_hand, num_lists=0)
         layer = IndexLayer.from_config(config.model.dim, by_hand).to(device) if joint else None
         return cls(model, layer, config)
 
@@ -99,6 +105,26 @@ class TrainingState:
         """
         if self.layer is not None:
             self.frozen = encode_items(self.layer, self.model.all_items(), beam=beam)
+
+    def add_lists(self, found: DemandLists) -> None:
+        """Give the frozen catalogue lists; their routes become the centroids, but short ones.
+
+        Codes go on standing for the whole vector: a centroid adds about 1 % of its length, which
+        T(x) holds too, so that scores in training and in the engine stay the same.
+        """
+        assert self.layer is not None
+        assert self.frozen is not None
+        length = self.model.all_items().norm(dim=1).mean()
+        scale = float(_ROUTE_LENGTH * length / found.routes.norm(dim=1).mean())
+        self.layer.add_lists(found.routes * scale)
+        self._optimize_centroids(scale)
+        self.frozen = self.frozen._replace(lists=found.lists, route_scale=scale)
+
+    def _optimize_centroids(self, scale: float) -> None:
+        """Let Adam move the centroids of lists that were added, in steps of their size."""
+        assert self.layer is not None
+        rate = self.config.train.learning_rate * scale
+        self.adam.add_param_group({"params": [self.layer.centroids], "base_lr": rate})
 
     def item_codes(self) -> ItemCodes:
         """Return the codes of the catalogue: the frozen ones, or those the layer finds now.
@@ -145,6 +171,9 @@ class TrainingState:
                 found["frozen/beam"] = torch.tensor(self.frozen.beam)
             if self.frozen.lists is not None:
                 found["frozen/lists"] = self.frozen.lists.to(torch.int32)
+            if self.frozen.route_scale is not None:
+                scale = torch.tensor(self.frozen.route_scale, dtype=torch.float64)
+                found["frozen/route_scale"] = scale
         for name, parameter, optimizer in self._optimized():
             for key, value in optimizer.state.get(parameter, {}).items():
                 found[f"optimizer/{name}/{key}"] = torch.as_tensor(value).detach()
@@ -156,9 +185,12 @@ class TrainingState:
         Raises:
             CheckpointError: names or shapes that do not fit this model.
         """
+        scale = tensors.get("frozen/route_scale")
         try:
             self.model.load_state_dict(_below(tensors, "model/"))
             if self.layer is not None:
+                if scale is not None:
+                    self._make_room_for_lists(tensors, float(scale))
                 self.layer.load_state_dict(_below(tensors, "layer/"))
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint does not fit this model: {error}") from error
@@ -166,7 +198,8 @@ class TrainingState:
         if self.layer is not None and codes is not None:
             kept = None if lists is None else lists.long().to(self.device)
             beam = int(tensors["frozen/beam"]) if "frozen/beam" in tensors else None
-            self.frozen = ItemCodes(codes.long().to(self.device), kept, beam)
+            routes = None if scale is None else float(scale)
+            self.frozen = ItemCodes(codes.long().to(self.device), kept, beam, routes)
         for name, parameter, optimizer in self._optimized():
             state = _below(tensors, f"optimizer/{name}/")
             if state and isinstance(optimizer, GivensDescent):
@@ -176,6 +209,13 @@ class TrainingState:
                     k: v.to(parameter.device) if isinstance(v, Tensor) else v
                     for k, v in state.items()
                 }
+
+    def _make_room_for_lists(self, tensors: dict[str, Tensor], scale: float) -> None:
+        """Bring a layer that has no lists yet to where it can take those of a checkpoint."""
+        assert self.layer is not None
+        if not self.layer.num_lists and "layer/centroids" in tensors:
+            self.layer.make_room_for_lists(len(tensors["layer/centroids"]))
+            self._optimize_centroids(scale)
 
     def _optimized(self) -> list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
         found: list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]] = [
@@ -187,6 +227,23 @@ class TrainingState:
                 optimizer = self.givens if is_rotation and self.givens else self.adam
                 found.append((f"layer/{name}", parameter, optimizer))
         return found
+
+
+def has_demand_lists(config: Config) -> bool:
+    """Return whether lists are made by demand, when codes freeze.
+
+    Raises:
+        ConfigError: that is asked for, but codes never freeze.
+    """
+    layer, train = config.layer, config.train
+    if not layer.num_lists or train.list_choice == "nearest":
+        return False
+    if train.list_choice == "demand" and not train.frozen_epochs:
+        raise ConfigError(
+            "TrainConfig.list_choice: got 'demand' with frozen_epochs 0, wanted at least 1: lists "
+            "are made by demand when codes freeze"
+        )
+    return train.list_choice == "demand" or bool(layer.family == "residual" and train.frozen_epochs)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -30,7 +30,11 @@ _ONLY_JOINT = (
     *("codebook_learning_rate", "rotation_learning_rate", "coarse_weight"),
     *("quantized_share", "refit_below", "refit_beam"),
     *("frozen_epochs", "frozen_rate", "frozen_negatives"),
+    *("list_choice", "list_capacity", "list_rounds"),
 )
+# Nothing without lists; without residual codes.
+_ONLY_LISTS = ("list_choice", "list_capacity", "list_rounds")
+_ONLY_RESIDUAL = ("quantizer_dropout",)
 # Nothing without frozen epochs.
 _ONLY_FROZEN = ("frozen_rate", "frozen_negatives")
 # Nothing to the figures.
@@ -55,6 +59,11 @@ def settings_mark(config: Config, *, joint: bool) -> str:
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
+    layer = values["layer"]
+    if not layer["num_lists"]:
+        left_out = (*left_out, *_ONLY_LISTS)
+    if layer["family"] != "residual":
+        values["layer"] = {k: v for k, v in layer.items() if k not in _ONLY_RESIDUAL}
     values["train"] = {k: v for k, v in train.items() if k not in left_out}
     sections = ("data", "model", "train", "layer", "build") if joint else ("data", "model", "train")
     text = json.dumps({name: values[name] for name in sections}, sort_keys=True)

@@ -1,0 +1,205 @@
+"""Lists made by demand: items that the same queries want stand in one list, as many as fit.
+
+Lists of nearest vectors are made for items; what counts with few lists visited is how much of what
+a query wants stands in its first list. So queries and lists choose each other in turns: a query
+goes to the list that it expects most from, and an item to a list whose queries want it most. A
+list has room for so many items only: those that are wanted little make way.
+
+"Expects" is the model's own guess, p(item | query) = softmax of the scores over the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from poeem.quantize import coarse
+from poeem.quantize.kmeans import kmeans
+
+# Floats of p(item | query) held at once, and of the demand of all lists.
+_BLOCK = 2**22
+_DEMAND = 2**27
+_CHOICES = 16
+_ROUTE_STEPS = 200
+_ROUTE_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class DemandLists:
+    """Lists of the catalogue, and what tells a query which to visit.
+
+    lists: int64 [num_items].
+    routes: float [num_lists, dim]; softmax(query @ routes.T / temperature) is about the share of
+        what a query wants that stands in each list.
+    """
+
+    lists: Tensor
+    routes: Tensor
+
+
+@torch.no_grad()
+def demand_lists(
+    queries: Tensor,
+    items: Tensor,
+    num_lists: int,
+    *,
+    temperature: float,
+    capacity: float = 1.25,
+    rounds: int = 3,
+    kmeans_iterations: int = 25,
+    generator: torch.Generator,
+) -> DemandLists:
+    """Return lists in which queries find much of what they want in the first one they visit.
+
+    Args:
+        queries: float [m, dim], a sample; some tens for each list.
+        items: float [num_items, dim], the catalogue.
+        num_lists: at most num_items.
+        temperature: what scores are divided by in p(item | query).
+        capacity: room of a list, in multiples of num_items / num_lists; at least 1.
+        rounds: turns of queries and items; 0 = lists of nearest vectors.
+        kmeans_iterations: of the lists to begin with.
+        generator: source of randomness, on the CPU.
+
+    Source: the turns are those of Gupta et al., BLISS: a billion scale index using iterative
+        re-partitioning, KDD 2022, with lists that have room for so many and choose by demand.
+    """
+    guess = _Guess(queries, items, temperature)
+    centroids = kmeans(
+        items.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
+    )[0]
+    lists, routes = coarse.assign(items, centroids), centroids
+    room = max(1, -(-int(capacity * len(items)) // num_lists))
+    for _ in range(rounds):
+        routes = fit_routes(queries, guess.shares(lists, num_lists), routes, temperature, generator)
+        first = (queries @ routes.T).argmax(1)
+        lists = assign_within(*guess.demand(first, num_lists), num_lists, room)
+    shares = guess.shares(lists, num_lists)
+    return DemandLists(lists, fit_routes(queries, shares, routes, temperature, generator))
+
+
+class _Guess:
+    """p(item | query) of all pairs, a block at a time."""
+
+    def __init__(self, queries: Tensor, items: Tensor, temperature: float) -> None:
+        self._queries, self._items = queries / temperature, items
+        self._log_norms = queries.new_full((len(queries), 1), -torch.inf)
+        for rows, columns in self._blocks(len(items)):
+            logits = self._queries[rows] @ items[columns].T
+            total = logits.logsumexp(1, keepdim=True)
+            self._log_norms[rows] = torch.logaddexp(self._log_norms[rows], total)
+
+    def shares(self, lists: Tensor, num_lists: int) -> Tensor:
+        """Return how much of what each query wants stands in each list, [m, num_lists]."""
+        found = self._queries.new_zeros(len(self._queries), num_lists)
+        for rows, columns in self._blocks(len(self._items)):
+            found[rows] = found[rows].index_add(1, lists[columns], self._of(rows, columns))
+        return found
+
+    def demand(self, first: Tensor, num_lists: int) -> tuple[Tensor, Tensor]:
+        """Return the lists whose queries want an item most, and how much, best first.
+
+        Args:
+            first: int64 [m], the list that each query goes to.
+
+        Returns:
+            float and int64, both [c, num_items], c = 16 or num_lists where that is fewer.
+        """
+        values, choices = [], []
+        at_once = max(1, _DEMAND // num_lists)
+        demand = torch.empty(0)
+        for rows, columns in self._blocks(at_once):
+            if rows.start == 0:  # the first of the blocks of these items
+                demand = self._queries.new_zeros(num_lists, columns.stop - columns.start)
+            demand.index_add_(0, first[rows], self._of(rows, columns))
+            if rows.stop == len(self._queries):
+                best = demand.topk(min(_CHOICES, num_lists), dim=0)
+                values.append(best.values)
+                choices.append(best.indices)
+        return torch.cat(values, 1), torch.cat(choices, 1)
+
+    def _of(self, rows: slice, columns: slice) -> Tensor:
+        logits = self._queries[rows] @ self._items[columns].T
+        return logits.sub_(self._log_norms[rows]).exp_()
+
+    def _blocks(self, columns_at_once: int) -> Iterator[tuple[slice, slice]]:
+        """Yield blocks of queries and items: all the queries, then the next items."""
+        m, n = len(self._queries), len(self._items)
+        for start in range(0, n, columns_at_once):
+            columns = slice(start, min(start + columns_at_once, n))
+            at_once = max(1, _BLOCK // (columns.stop - columns.start))
+            for begin in range(0, m, at_once):
+                yield slice(begin, min(begin + at_once, m)), columns
+
+
+def fit_routes(
+    queries: Tensor,
+    shares: Tensor,
+    routes: Tensor,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return routes whose softmax comes near the shares, by Adam on the cross entropy.
+
+    Args:
+        queries: float [m, dim]. shares: float [m, num_lists], rows sum to 1.
+        routes: float [num_lists, dim] to begin with; not changed.
+    """
+    found = routes.clone().requires_grad_()
+    size = float(routes.square().mean().sqrt())
+    adam = torch.optim.Adam([found], lr=0.3 * size)
+    for step in range(_ROUTE_STEPS):
+        adam.param_groups[0]["lr"] = 0.3 * size * (1 - step / _ROUTE_STEPS)
+        drawn = torch.randint(len(queries), (_ROUTE_BATCH,), generator=generator).to(queries.device)
+        with torch.enable_grad():
+            guesses = log_softmax(queries[drawn] @ found.T / temperature, dim=1)
+            loss = -(shares[drawn] * guesses).sum(1).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return found.detach()
+
+
+def assign_within(values: Tensor, choices: Tensor, num_lists: int, room: int) -> Tensor:
+    """Return a list for each item, int64 [n], no list with more than `room`.
+
+    Items ask for their choices in order, and a list keeps those that it values most: nobody can
+    then be moved to a list that he prefers and that would rather have him. Who is left over fills
+    the lists that have room.
+
+    Args:
+        values: float [c, n], how much each choice wants the item; descending.
+        choices: int64 [c, n], numbers of lists.
+        room: at least n / num_lists.
+
+    Source: Gale and Shapley, College admissions and the stability of marriage, 1962.
+    """
+    count, n = choices.shape
+    lists = choices.new_full((n,), -1)
+    value = values.new_zeros(n)
+    asked = torch.zeros_like(lists)
+    while len(free := ((lists < 0) & (asked < count)).nonzero()[:, 0]):
+        lists[free] = choices[asked[free], free]
+        value[free] = values[asked[free], free]
+        asked[free] += 1
+        lists[_beyond_room(lists, value, num_lists, room)] = -1
+    left = (lists < 0).nonzero()[:, 0]
+    empty = room - torch.bincount(lists[lists >= 0], minlength=num_lists)
+    places = torch.arange(num_lists, device=lists.device).repeat_interleave(empty)
+    lists[left] = places[: len(left)]
+    return lists
+
+
+def _beyond_room(lists: Tensor, value: Tensor, num_lists: int, room: int) -> Tensor:
+    """Return items that stand in a list behind `room` others of more value, int64 [p]."""
+    inside = (lists >= 0).nonzero()[:, 0]
+    order = inside[value[inside].argsort(descending=True, stable=True)]
+    order = order[lists[order].argsort(stable=True)]  # list by list, the most valued first
+    counts = torch.bincount(lists[order], minlength=num_lists)
+    rank = torch.arange(len(order), device=lists.device)
+    rank = rank - (counts.cumsum(0) - counts)[lists[order]]
+    return order[rank >= room]
