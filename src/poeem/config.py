@@ -257,7 +257,7 @@ class TrainConfig(_Checked):
         1.25, "lists by demand: items a list has room for, in multiples of the mean", low=1
     )
     list_rounds: int = setting(
-        3, "lists by demand: turns in which queries and items choose lists", low=1, high=100
+        6, "lists by demand: turns in which queries and items choose lists", low=1, high=100
     )
     logq_correction: bool = setting(True, "subtract each negative's log popularity")
     seed: int = setting(0, "seed of weights and data order", low=0, high=2**63 - 1)

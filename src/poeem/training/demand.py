@@ -10,7 +10,6 @@ list has room for so many items only: those that are wanted little make way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +20,14 @@ from poeem.quantize import coarse
 from poeem.quantize.kmeans import kmeans
 
 # Floats of p(item | query) held at once, and of the demand of all lists.
-_BLOCK = 2**22
+_BLOCK = 2**23
 _DEMAND = 2**27
 _CHOICES = 16
-_ROUTE_STEPS = 200
+# What counts as wanted: p(item | query) of at least this share of the mean of a whole list.
+_LEAST = 1 / 32
+# So much an item is wanted where its own vector points: it decides where nobody else does.
+_BY_VECTOR = 1e-7
+_ROUTE_STEPS = 100
 _ROUTE_BATCH = 4096
 
 
@@ -68,72 +71,69 @@ def demand_lists(
     Source: the turns are those of Gupta et al., BLISS: a billion scale index using iterative
         re-partitioning, KDD 2022, with lists that have room for so many and choose by demand.
     """
-    guess = _Guess(queries, items, temperature)
+    wanted = _Wanted(queries, items, temperature, _LEAST * num_lists / len(items))
     centroids = kmeans(
         items.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
     )[0]
     lists, routes = coarse.assign(items, centroids), centroids
     room = max(1, -(-int(capacity * len(items)) // num_lists))
     for _ in range(rounds):
-        routes = fit_routes(queries, guess.shares(lists, num_lists), routes, temperature, generator)
+        shares = wanted.shares(lists, num_lists)
+        routes = fit_routes(queries, shares, routes, temperature, generator)
         first = (queries @ routes.T).argmax(1)
-        lists = assign_within(*guess.demand(first, num_lists), num_lists, room)
-    shares = guess.shares(lists, num_lists)
+        lists = assign_within(*wanted.choices(first, items, routes), num_lists, room)
+    shares = wanted.shares(lists, num_lists)
     return DemandLists(lists, fit_routes(queries, shares, routes, temperature, generator))
 
 
-class _Guess:
-    """p(item | query) of all pairs, a block at a time."""
+class _Wanted:
+    """p(item | query), where it is not too small to count.
 
-    def __init__(self, queries: Tensor, items: Tensor, temperature: float) -> None:
-        self._queries, self._items = queries / temperature, items
-        self._log_norms = queries.new_full((len(queries), 1), -torch.inf)
-        for rows, columns in self._blocks(len(items)):
-            logits = self._queries[rows] @ items[columns].T
-            total = logits.logsumexp(1, keepdim=True)
-            self._log_norms[rows] = torch.logaddexp(self._log_norms[rows], total)
+    Args:
+        queries: float [m, dim]. items: float [n, dim].
+        temperature: as in `demand_lists`.
+        least: the smallest p that counts.
+    """
+
+    def __init__(self, queries: Tensor, items: Tensor, temperature: float, least: float) -> None:
+        self.num_queries = len(queries)
+        rows, columns, shares = [], [], []
+        at_once = max(1, _BLOCK // len(items))
+        for start in range(0, len(queries), at_once):
+            p = torch.softmax(queries[start : start + at_once] @ items.T / temperature, dim=1)
+            row, column = (p >= least).nonzero(as_tuple=True)
+            rows.append((row + start).int())
+            columns.append(column.int())
+            shares.append(p[row, column])
+        self._rows, self._columns, self._shares = map(torch.cat, (rows, columns, shares))
 
     def shares(self, lists: Tensor, num_lists: int) -> Tensor:
         """Return how much of what each query wants stands in each list, [m, num_lists]."""
-        found = self._queries.new_zeros(len(self._queries), num_lists)
-        for rows, columns in self._blocks(len(self._items)):
-            found[rows] = found[rows].index_add(1, lists[columns], self._of(rows, columns))
-        return found
+        found = self._shares.new_zeros(self.num_queries * num_lists)
+        found.index_add_(0, self._rows.long() * num_lists + lists[self._columns], self._shares)
+        return found.view(self.num_queries, num_lists)
 
-    def demand(self, first: Tensor, num_lists: int) -> tuple[Tensor, Tensor]:
+    def choices(self, first: Tensor, items: Tensor, routes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lists whose queries want an item most, and how much, best first.
 
         Args:
             first: int64 [m], the list that each query goes to.
+            items: float [n, dim]. routes: float [num_lists, dim].
 
         Returns:
-            float and int64, both [c, num_items], c = 16 or num_lists where that is fewer.
+            float and int64, both [c, n], c = 16 or num_lists where that is fewer.
         """
-        values, choices = [], []
+        num_lists, found = len(routes), []
         at_once = max(1, _DEMAND // num_lists)
-        demand = torch.empty(0)
-        for rows, columns in self._blocks(at_once):
-            if rows.start == 0:  # the first of the blocks of these items
-                demand = self._queries.new_zeros(num_lists, columns.stop - columns.start)
-            demand.index_add_(0, first[rows], self._of(rows, columns))
-            if rows.stop == len(self._queries):
-                best = demand.topk(min(_CHOICES, num_lists), dim=0)
-                values.append(best.values)
-                choices.append(best.indices)
-        return torch.cat(values, 1), torch.cat(choices, 1)
-
-    def _of(self, rows: slice, columns: slice) -> Tensor:
-        logits = self._queries[rows] @ self._items[columns].T
-        return logits.sub_(self._log_norms[rows]).exp_()
-
-    def _blocks(self, columns_at_once: int) -> Iterator[tuple[slice, slice]]:
-        """Yield blocks of queries and items: all the queries, then the next items."""
-        m, n = len(self._queries), len(self._items)
-        for start in range(0, n, columns_at_once):
-            columns = slice(start, min(start + columns_at_once, n))
-            at_once = max(1, _BLOCK // (columns.stop - columns.start))
-            for begin in range(0, m, at_once):
-                yield slice(begin, min(begin + at_once, m)), columns
+        for start in range(0, len(items), at_once):
+            part = items[start : start + at_once]
+            demand = _BY_VECTOR * torch.softmax(routes @ part.T, dim=0)
+            here = (self._columns >= start) & (self._columns < start + len(part))
+            places = first[self._rows[here]] * len(part) + (self._columns[here] - start)
+            demand.view(-1).index_add_(0, places, self._shares[here])
+            found.append(demand.topk(min(_CHOICES, num_lists), dim=0))
+        values, lists = zip(*found, strict=True)
+        return torch.cat(values, 1), torch.cat(lists, 1)
 
 
 def fit_routes(
