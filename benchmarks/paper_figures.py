@@ -5,7 +5,8 @@
 - rotation: distortion and recall, epoch by epoch, with a learned rotation and without
 - probes: recall@100 against the number of lists visited, for lists learned with the model and for
   lists that k-means makes of the float twin's vectors afterwards (Faiss IVF); each with codes of
-  `--bytes` bytes and with float vectors, so that what the lists do is seen apart from the codes
+  `--bytes` bytes and with float vectors, so that what the lists do is seen apart from the codes;
+  for each of `--seeds`, with means
 - build: seconds from vectors to an index against the number of items, ours and Faiss
 
     POEEM_DATA=../shared/data python benchmarks/paper_figures.py gowalla
@@ -225,22 +226,35 @@ def probes(bench: Bench) -> dict[str, Any]:
     of_kmeans = built["k-means lists, floats"].invlists
     kmeans_sizes = np.array([of_kmeans.list_size(i) for i in range(NUM_LISTS)])
     return {
-        "num_lists": NUM_LISTS,
-        "num_probes": list(PROBES),
         "recall@100": found,
-        "learned over k-means, 1 probe": {
-            "codes": round(
-                found["learned lists, codes"][0]
-                / max(found[f"k-means lists, {kind}"][0] for kind in ("codes", "residual codes")),
-                4,
-            ),
-            "floats": round(
-                found["learned lists, floats"][0] / found["k-means lists, floats"][0], 4
-            ),
-        },
         "share of items in a query's first list": {
             "learned": _first_list_share(order, sizes),
             "k-means": _first_list_share(_kmeans_order(built, twin_queries), kmeans_sizes),
+        },
+    }
+
+
+def probes_summary(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the means over seeds, and what learned lists gain where one is visited."""
+    names = next(iter(by_seed.values()))["recall@100"]
+    recalls = {
+        name: np.mean([run["recall@100"][name] for run in by_seed.values()], axis=0)
+        for name in names
+    }
+    rival = max(recalls[f"k-means lists, {kind}"][0] for kind in ("codes", "residual codes"))
+    shares = [run["share of items in a query's first list"] for run in by_seed.values()]
+    over = {
+        "codes": recalls["learned lists, codes"][0] / rival,
+        "floats": recalls["learned lists, floats"][0] / recalls["k-means lists, floats"][0],
+    }
+    return {
+        "num_lists": NUM_LISTS,
+        "num_probes": list(PROBES),
+        "seeds": by_seed,
+        "recall@100": {name: np.round(values, 5).tolist() for name, values in recalls.items()},
+        "learned over k-means, 1 probe": {k: round(float(v), 4) for k, v in over.items()},
+        "share of items in a query's first list": {
+            kind: round(float(np.mean([share[kind] for share in shares])), 5) for kind in shares[0]
         },
     }
 
@@ -301,8 +315,10 @@ def draw(figures: dict[str, Any], title: str, path: Path) -> None:
     found = figures.get("probes")
     for axes, kind in ((by_probes, "codes"), (by_probes_floats, "floats")):
         for lists in ("learned lists", "k-means lists") if found else ():
-            values = found["recall@100"][f"{lists}, {kind}"]
-            axes.plot(found["num_probes"], values, "o-", label=lists)
+            for name in (f"{lists}, {kind}", f"{lists}, residual {kind}"):
+                if name in found["recall@100"]:
+                    values = found["recall@100"][name]
+                    axes.plot(found["num_probes"], values, "o-", label=name)
         axes.set_xscale("log", base=2)
         _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
     found = figures.get("build")
@@ -325,9 +341,9 @@ def _label(axes: Any, title: str, x: str, y: str) -> None:
         axes.legend(frameon=False, fontsize=9)
 
 
-def bench_of(options: argparse.Namespace) -> Bench:
+def bench_of(options: argparse.Namespace, seed: int) -> Bench:
     """Prepare the data, and train the twin where it is missing."""
-    extra = {"train": {"num_threads": options.threads, "seed": options.seed}}
+    extra = {"train": {"num_threads": options.threads, "seed": seed}}
     if options.epochs:
         extra["train"] |= {"epochs": options.epochs, "warm_start_epoch": options.epochs // 2}
     config = settings(options.data, extra)
@@ -338,7 +354,7 @@ def bench_of(options: argparse.Namespace) -> Bench:
     return Bench(config, prepared, evaluation, twin, options.bytes)
 
 
-PARTS = {"codewords": codewords, "rotation": rotation, "probes": probes}
+PARTS = {"codewords": codewords, "rotation": rotation}
 
 
 def main() -> None:
@@ -348,10 +364,11 @@ def main() -> None:
     )
     parser.add_argument("data", nargs="?", choices=SETS, default="gowalla")
     parser.add_argument("--bytes", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the probes")
     parser.add_argument("--epochs", type=int, help="fewer than usual, to try the script")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="+", choices=[*PARTS, "build"], default=[*PARTS, "build"])
+    names = [*PARTS, "probes", "build"]
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--again", action="store_true", help="make anew what is there")
     parser.add_argument("--draw", action="store_true", help="only draw")
     options = parser.parse_args()
@@ -359,19 +376,26 @@ def main() -> None:
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {"figures": {}}
     figures, made_by = found["figures"], found.get("made_by", {})
-    todo = [part for part in options.only if options.again or part not in figures]
     torch.set_num_threads(options.threads)
-    bench = None
-    for part in () if options.draw else todo:
-        if part == "build":
-            figures[part] = build(options.threads)
-        else:
-            bench = bench or bench_of(options)
-            figures[part] = PARTS[part](bench)
+
+    def keep(part: str, value: Any) -> None:
         now = circumstances()
+        figures[part] = value
         made_by[part] = {key: now[key] for key in ("when", "commit", "command")}
-        facts = {"data": options.data, "seed": options.seed, "bytes": options.bytes}
+        facts = {"data": options.data, "seed": 0, "bytes": options.bytes}
         write_result(name, {**facts, "made_by": made_by, "figures": figures})
+
+    for part in () if options.draw else options.only:
+        if part == "probes":
+            by_seed = {} if options.again else figures.get(part, {}).get("seeds", {})
+            for seed in (seed for seed in options.seeds if str(seed) not in by_seed):
+                by_seed[str(seed)] = probes(bench_of(options, seed))
+                keep(part, probes_summary(by_seed))
+        elif options.again or part not in figures:
+            keep(
+                part,
+                build(options.threads) if part == "build" else PARTS[part](bench_of(options, 0)),
+            )
     draw(figures, f"{options.data}, {options.bytes} bytes an item", RESULTS / f"{name}.png")
 
 
