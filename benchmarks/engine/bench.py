@@ -1,7 +1,8 @@
 """The engine against Faiss: one query at a time and batches, each rival in its own process.
 
 All rivals search the same catalogue of the same bytes; `faiss pq8` the very same codes, whose ids
-must come out the same but for ties.
+must come out the same but for ties. `poeem, residual codes` searches codes of as many bytes that
+find more of the true neighbours: for rivals with codes of their own.
 
 python benchmarks/engine/bench.py --items 1000000 --bytes 8 16 32
 python benchmarks/engine/bench.py --items 10000000 --bytes 8 --name engine_flat_10m
@@ -19,7 +20,8 @@ from typing import Any
 
 import numpy as np
 from contest import compare, ratios
-from datasets import NUM_QUERIES, prepare_flat, source_of, true_neighbours
+from datasets import NUM_QUERIES, prepare_flat, prepare_sums, source_of, true_neighbours
+from rivals import SUMS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result
@@ -41,7 +43,7 @@ def main() -> None:
 
     kernels = [str(k["name"]) for k in available_kernels() if k["supported"]]
     names = [f"poeem {kernel}" for kernel in kernels if kernel != "scalar"]
-    names += ["faiss pq8", "faiss 4-bit fast scan"]
+    names += ["faiss pq8", "faiss 4-bit fast scan", SUMS]
     source = source_of(options.data, options.items, options.dim)
     queries = source.queries()
     truth = true_neighbours(source, queries)
@@ -52,6 +54,7 @@ def main() -> None:
         np.save(folder / "queries.npy", queries)
         for num_bytes in options.bytes:
             prepare_flat(folder, source, num_bytes)
+            prepare_sums(folder, source, num_bytes)
             figures = compare(folder, names, truth, options.threads, options.rounds)
             results[f"{num_bytes} bytes"] = {"rivals": figures, "times_ours": ratios(figures)}
             print(f"{num_bytes} bytes: {json.dumps(results[f'{num_bytes} bytes']['times_ours'])}")

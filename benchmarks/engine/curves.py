@@ -1,8 +1,9 @@
 """Queries per second against recall of the true neighbours, all rivals on one picture.
 
-Product codes of as many bytes in as many lists for us and Faiss; ScaNN's own 4-bit codes of at most
-as many bytes, in a tree; hnswlib over float vectors, which takes many times the memory. Each
-rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns.
+Product codes of as many bytes in as many lists for us and Faiss, and residual codes for us; ScaNN's
+own 4-bit codes of at most as many bytes, in a tree; hnswlib over float vectors, which takes many
+times the memory. Each rival's one setting (lists probed, leaves searched, ef) is swept, rivals in
+turns.
 
 python benchmarks/engine/curves.py --items 1000000 --bytes 16
 POEEM_DATA=data python benchmarks/engine/curves.py --data glove-6b-50d --bytes 25 --name ...
@@ -23,9 +24,11 @@ from datasets import (
     Source,
     prepare_lists,
     prepare_residuals,
+    prepare_sums,
     source_of,
     true_neighbours,
 )
+from rivals import SUMS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
@@ -33,6 +36,7 @@ from common import RESULTS, write_result
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SWEEPS = {
     "poeem best": (*PROBES, 0),
+    SUMS: (*PROBES, 0),
     "faiss ivfpq": PROBES,
     "scann": (*PROBES, 512),
     "hnswlib": (100, 150, 200, 300, 500, 800),
@@ -74,9 +78,11 @@ def milliseconds(point: dict[str, Any], case: str) -> float:
     return point[case]["cpu_p50_ms" if "1 thread" in case else "p50_ms"]
 
 
-def at_equal_recall(points: dict[str, Any], rival: str, measure: str, case: str) -> dict[str, Any]:
+def at_equal_recall(
+    points: dict[str, Any], us: str, rival: str, measure: str, case: str
+) -> dict[str, Any]:
     """Return, for the rival's best recall that we reach too, how many times faster we are."""
-    ours = points["poeem best"]["points"]
+    ours = points[us]["points"]
     for theirs in sorted(points[rival]["points"], key=lambda p: -p[measure]):
         level = [p for p in ours if p[measure] >= theirs[measure]]
         if level:
@@ -124,7 +130,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=16)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rivals", nargs="+", default=list(SWEEPS)[1:], help="besides us")
+    parser.add_argument("--rivals", nargs="+", default=list(SWEEPS)[2:], help="besides us")
     parser.add_argument("--name", default="engine_curves")
     options = parser.parse_args()
     source = source_of(options.data, options.items, options.dim)
@@ -136,21 +142,26 @@ def main() -> None:
         np.save(folder / "queries.npy", queries)
         prepare_lists(folder, source, options.lists)
         prepare_residuals(folder, source, options.bytes)
-        names = [next(iter(SWEEPS)), *options.rivals]
+        prepare_sums(folder, source, options.bytes)
+        names = [*list(SWEEPS)[:2], *options.rivals]
         points = sweep(folder, truth, options.rounds, options.threads, names)
     cases = [case for case in CASES if int(case.split()[1]) in options.threads]
-    equal = {
-        rival: {
-            measure: {case: at_equal_recall(points, rival, measure, case) for case in cases}
-            for measure in ("recall10_at_10", "recall10_at_100")
+    equal, with_sums = (
+        {
+            rival: {
+                measure: {case: at_equal_recall(points, us, rival, measure, case) for case in cases}
+                for measure in ("recall10_at_10", "recall10_at_100")
+            }
+            for rival in options.rivals
         }
-        for rival in options.rivals
-    }
+        for us in list(SWEEPS)[:2]
+    )
     draw(points, source, options.bytes, RESULTS / f"{options.name}.png")
     settings = {"data": source.name, "items": source.items, "dim": source.dim, "k": 100}
     settings |= {"bytes": options.bytes, "lists": options.lists, "batch": NUM_QUERIES}
     settings |= {"rounds": options.rounds, "picture": f"{options.name}.png"}
-    write_result(options.name, {**settings, "at_equal_recall": equal, "rivals": points})
+    found = {"at_equal_recall": equal, "at_equal_recall, residual codes": with_sums}
+    write_result(options.name, {**settings, **found, "rivals": points})
 
 
 if __name__ == "__main__":

@@ -123,6 +123,39 @@ def prepare_flat(folder: Path, source: Source, num_bytes: int, num_codewords: in
     np.save(folder / "codes.npy", np.concatenate(codes))
 
 
+def prepare_sums(folder: Path, source: Source, num_bytes: int) -> None:
+    """Train residual codes, of what centroids leave where there are lists; write to folder/sums."""
+    import torch
+
+    from poeem.quantize import residual
+
+    parts = {name: folder / f"{name}.npy" for name in ("centroids", "lists")}
+    parts = {name: np.load(file) for name, file in parts.items() if file.exists()}
+    codebooks = torch.empty(0)
+    codes: list[np.ndarray] = []
+    start = 0
+    for piece in source.pieces():
+        if parts:
+            piece = piece - parts["centroids"][parts["lists"][start : start + len(piece)]]
+        start += len(piece)
+        vectors = torch.from_numpy(piece)
+        if not codes:
+            codebooks = residual.fit(
+                vectors[:TRAINING_VECTORS],
+                num_bytes,
+                256,
+                kmeans_iterations=6,
+                rounds=4,
+                beam=4,
+                generator=torch.Generator().manual_seed(0),
+            )
+        codes.append(residual.assign(vectors, codebooks, beam=4).numpy().astype(np.uint8))
+    (folder / "sums").mkdir(exist_ok=True)
+    parts |= {"codebooks": codebooks.numpy(), "codes": np.concatenate(codes)}
+    for name, array in parts.items():
+        np.save(folder / "sums" / f"{name}.npy", array)
+
+
 def prepare_lists(folder: Path, source: Source, num_lists: int) -> None:
     """Train centroids and write them and the list of every item."""
     import faiss

@@ -42,7 +42,7 @@ class Adapter:
     num_bytes: int = 0
 
 
-def ours(folder: Path, kernel: str) -> Adapter:
+def ours(folder: Path, kernel: str, family: str = "product") -> Adapter:
     """Search with a kernel of this library, forced and checked; its setting is num_probes."""
     if kernel != "best":
         os.environ["POEEM_KERNEL"] = kernel
@@ -54,7 +54,8 @@ def ours(folder: Path, kernel: str) -> Adapter:
     else:
         names = ["codes", "codebooks", "lists", "centroids"]
         files = {name: folder / f"{name}.npy" for name in names}
-        index = build_index_from_codes(**{n: np.load(f) for n, f in files.items() if f.exists()})
+        arrays = {name: np.load(file) for name, file in files.items() if file.exists()}
+        index = build_index_from_codes(**arrays, family=family)
     settings: dict[str, Any] = {}
 
     def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,6 +216,7 @@ def hnswlib(folder: Path, links: int = 16) -> Adapter:
     return adapter
 
 
+SUMS = "poeem, residual codes"
 RIVALS = {
     "faiss pq": faiss_pq,
     "faiss pq8": faiss_pq,
@@ -228,6 +230,8 @@ RIVALS = {
 
 def make(name: str, folder: Path) -> Adapter:
     """Return the rival called `name`."""
+    if name == SUMS:
+        return ours(folder / "sums", "best", "residual")
     if name.startswith("poeem "):
         return ours(folder, name.removeprefix("poeem "))
     if name.startswith("hnswlib "):
