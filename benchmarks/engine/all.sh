@@ -23,6 +23,7 @@ run curves.py --items 200000 --lists 256 --dim 128 --rivals "faiss ivfpq" scann 
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove
   run curves.py --data glove-6b-50d --bytes 25 --lists 512 --rivals "faiss ivfpq" scann --name engine_curves_glove
+  run curves.py --data glove-6b-50d --bytes 50 --lists 512 --rivals "faiss ivfpq" scann --name engine_curves_glove_50
 fi
 if [ $# -ge 2 ]; then
   run task.py "$1" "$2"

@@ -23,8 +23,10 @@ from poeem.quantize.kmeans import kmeans
 _BLOCK = 2**23
 _DEMAND = 2**27
 _CHOICES = 16
-# What counts as wanted: p(item | query) of at least this share of the mean of a whole list.
+# What counts as wanted: this share of what p(item | query) is where all of a list is wanted alike;
+# and at least so much, which bounds the items that a query keeps.
 _LEAST = 1 / 32
+_LEAST_OF_ALL = 1 / 4096
 # So much an item is wanted where its own vector points: it decides where nobody else does.
 _BY_VECTOR = 1e-7
 _ROUTE_STEPS = 100
@@ -71,7 +73,8 @@ def demand_lists(
     Source: the turns are those of Gupta et al., BLISS: a billion scale index using iterative
         re-partitioning, KDD 2022, with lists that have room for so many and choose by demand.
     """
-    wanted = _Wanted(queries, items, temperature, _LEAST * num_lists / len(items))
+    least = max(_LEAST * num_lists / len(items), _LEAST_OF_ALL)
+    wanted = _Wanted(queries, items, temperature, least)
     centroids = kmeans(
         items.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
     )[0]
