@@ -155,25 +155,20 @@ def score(bench: Bench, search: Any) -> float:
     return round(bench.evaluation.score(ranked)["recall@100"], 5)
 
 
-def of_lists(
-    queries: FloatArray, vectors: FloatArray, lists: IntArray, order: IntArray, num_probes: int
-) -> Any:
-    """Return a search of float vectors in the `num_probes` first lists of each query's order."""
-    rank = np.argsort(order, axis=1)  # [num_queries, num_lists]: place of each list
+def of_lists(vectors: FloatArray, lists: IntArray, centroids: FloatArray) -> Any:
+    """Return a Faiss index of float vectors in given lists, probed by inner product."""
+    import faiss
 
-    def search(rows: IntArray, k: int) -> IntArray:
-        found = np.full((len(rows), k), -1, dtype=np.int64)
-        for start in range(0, len(rows), 512):
-            part = rows[start : start + 512]
-            scores = queries[part] @ vectors.T
-            scores[rank[part][:, lists] >= num_probes] = -np.inf
-            top = min(k, scores.shape[1])
-            best = torch.from_numpy(scores).topk(top, dim=1)
-            ids = best.indices.masked_fill(best.values == -torch.inf, -1)
-            found[start : start + 512, :top] = ids.numpy()
-        return found
-
-    return search
+    num_lists, dim = centroids.shape
+    coarse = faiss.IndexFlatIP(dim)
+    coarse.add(centroids)
+    index = faiss.IndexIVFFlat(coarse, dim, num_lists, faiss.METRIC_INNER_PRODUCT)
+    for number in range(num_lists):
+        ids = np.flatnonzero(lists == number)
+        rows = np.ascontiguousarray(vectors[ids], dtype=np.float32).view(np.uint8)
+        index.invlists.add_entries(number, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(rows))
+    index.is_trained, index.ntotal = True, len(vectors)
+    return index
 
 
 def probes(bench: Bench) -> dict[str, Any]:
@@ -187,9 +182,8 @@ def probes(bench: Bench) -> dict[str, Any]:
     vectors = state.model.all_items()
     index = build_index(state.quantizer(), None, vectors, metric="ip")
     lists = state.item_codes().lists.numpy()
-    parts = state.layer.export_parts()
-    turned = queries if parts.rotation is None else queries @ parts.rotation.T
-    order = np.argsort(-(turned @ parts.centroids.T), axis=1, kind="stable")
+    centroids = state.layer.list_vectors().detach().numpy()
+    order = np.argsort(-(queries @ centroids.T), axis=1, kind="stable")
     twin_vectors = np.load(bench.twin.path / "vectors.npy")
     twin_queries = np.load(bench.twin.path / "queries.npy")
     dim, size = twin_vectors.shape[1], bench.num_bytes
@@ -201,9 +195,11 @@ def probes(bench: Bench) -> dict[str, Any]:
     built = {}
     for name, description in rivals.items():
         say(f"probes: Faiss {description}")
-        built[name] = faiss.index_factory(dim, description, faiss.METRIC_INNER_PRODUCT)
-        built[name].train(twin_vectors)
-        built[name].add(twin_vectors)
+        rival = faiss.index_factory(dim, description, faiss.METRIC_INNER_PRODUCT)
+        rival.train(twin_vectors)
+        rival.add(twin_vectors)
+        built[name] = (rival, twin_queries)
+    built["learned lists, floats"] = (of_lists(vectors.numpy(), lists, centroids), queries)
     found: dict[str, list[float]] = {}
     for num_probes in PROBES:
         say(f"probes: {num_probes} of {NUM_LISTS}")
@@ -212,18 +208,18 @@ def probes(bench: Bench) -> dict[str, Any]:
             k = min(k, index.num_items)
             return index.search(queries[rows], k, num_probes=num_probes).ids
 
-        floats = of_lists(queries, vectors.numpy(), lists, order, num_probes)
         found.setdefault("learned lists, codes", []).append(score(bench, learned))
-        found.setdefault("learned lists, floats", []).append(score(bench, floats))
-        for name, rival in built.items():
+        for name, (rival, asked) in built.items():
             faiss.extract_index_ivf(rival).nprobe = num_probes
 
-            def afterwards(rows: IntArray, k: int, rival: Any = rival) -> IntArray:
-                return rival.search(twin_queries[rows], k)[1]
+            def by_faiss(
+                rows: IntArray, k: int, rival: Any = rival, asked: FloatArray = asked
+            ) -> IntArray:
+                return rival.search(asked[rows], k)[1]
 
-            found.setdefault(name, []).append(score(bench, afterwards))
+            found.setdefault(name, []).append(score(bench, by_faiss))
     sizes = np.bincount(lists, minlength=NUM_LISTS)
-    of_kmeans = built["k-means lists, floats"].invlists
+    of_kmeans = built["k-means lists, floats"][0].invlists
     kmeans_sizes = np.array([of_kmeans.list_size(i) for i in range(NUM_LISTS)])
     return {
         "recall@100": found,
@@ -260,7 +256,7 @@ def probes_summary(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _kmeans_order(built: dict[str, Any], queries: FloatArray) -> IntArray:
-    order: IntArray = built["k-means lists, floats"].quantizer.search(queries, 1)[1]
+    order: IntArray = built["k-means lists, floats"][0].quantizer.search(queries, 1)[1]
     return order
 
 
