@@ -215,7 +215,8 @@ class TrainConfig(_Checked):
         None,
         "share of a batch's items that are quantized once the index has joined in, drawn anew each "
         "step; the others stay float and keep the towers from following the codes too closely; "
-        "none = all, or half where codes are longer than 16 bytes and so nearly exact",
+        "none = all, or half where codes are longer than 16 bytes, so nearly exact, and no "
+        "codewords are dropped",
         low=0,
         high=1,
     )

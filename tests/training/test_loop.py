@@ -266,3 +266,5 @@ def test_rate_factor():
 def test_how_many_items_are_quantized(layer, told, wanted):
     settings = Config(layer=LayerConfig(**layer), train=TrainConfig(quantized_share=told))
     assert quantized_share(settings) == wanted
+    # With dropout of codewords all are quantized, unless told otherwise.
+    assert quantized_share(settings, dropout=1.0) == (1.0 if told is None else told)

@@ -190,7 +190,7 @@ def _item_vectors(
     if state.layer is None:
         return vectors, None, None, 0.0
     out = state.layer(vectors)
-    seen, share = out.vectors, quantized_share(state.config)
+    seen, share = out.vectors, quantized_share(state.config, state.layer.quantizer_dropout)
     if share < 1 and out.codes is not None:
         generator = torch.Generator().manual_seed(state.config.train.seed + state.step)
         drawn = torch.rand(len(vectors), 1, generator=generator) < share
@@ -198,11 +198,14 @@ def _item_vectors(
     return seen, out.coarse_vectors, out.lists, out.loss
 
 
-def quantized_share(config: Config) -> float:
-    """Return the share of a batch's items to quantize: as told, or else by the length of a code."""
+def quantized_share(config: Config, dropout: float = 0.0) -> float:
+    """Return the share of a batch's items to quantize: as told, or else by the length of a code.
+
+    With dropout of codewords all are: float vectors among them would undo what it is for.
+    """
     told, layer = config.train.quantized_share, config.layer
-    if told is not None:
-        return told
+    if told is not None or dropout:
+        return 1.0 if told is None else told
     return 0.5 if layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS else 1.0
 
 
