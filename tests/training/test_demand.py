@@ -1,13 +1,14 @@
 """Lists made by demand, against slow and obvious ways."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 import torch
 
 import poeem
-from poeem.errors import ConfigError, DtypeError, InputError, ShapeError
+from poeem.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
 from poeem.training import demand
 from poeem.training.checkpoint import load_checkpoint, read_model, save_checkpoint
 from poeem.training.demand import assign_within, demand_lists, fit_routes
@@ -106,14 +107,37 @@ def test_the_first_list_holds_more_of_what_is_wanted_than_one_of_nearest_vectors
     assert torch.bincount(found[3].lists).max() <= 125
 
 
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"num_lists": 100}, ShapeError, "got 50 rows, wanted at least 100"),
+        ({"num_lists": 0}, ConfigError, "num_lists, capacity"),
+        ({"capacity": 0.5}, ConfigError, "num_lists, capacity"),
+        ({"capacity": math.nan}, ConfigError, "num_lists, capacity"),
+        ({"temperature": 0.0}, ConfigError, "temperature"),
+        ({"queries": torch.full((30, 8), math.nan)}, NonFiniteError, "queries"),
+        ({"items": torch.full((50, 8), math.inf)}, NonFiniteError, "items"),
+        ({"queries": torch.zeros(0, 8)}, ShapeError, "queries"),
+        ({"queries": torch.zeros(30, 5)}, ShapeError, "queries"),
+        ({"items": [1.0]}, DtypeError, "items"),
+    ],
+)
+def test_bad_input_is_refused_by_name(changed, error, message):
+    good = {"queries": unit(30, 8, 0), "items": unit(50, 8, 1), "num_lists": 4}
+    good |= {"temperature": TEMPERATURE, "generator": torch.Generator()}
+    with pytest.raises(error, match=message):
+        demand_lists(**(good | changed))
+
+
 def test_the_loss_on_routes_is_the_cross_entropy_over_all_lists():
     queries, routes = unit(20, 8, 0), unit(6, 8, 1)
     lists = torch.arange(20) % 6
     loss = route_softmax(queries, routes, lists, temperature=TEMPERATURE)
     p = torch.softmax(queries @ routes.T / TEMPERATURE, 1)
     torch.testing.assert_close(loss, -p[torch.arange(20), lists].log().mean())
-    for wrong, error in ((lists[:5], ShapeError), (lists + 1, InputError), (routes, DtypeError)):
-        with pytest.raises((error, ShapeError)):
+    floats = torch.zeros(20)
+    for wrong, error in ((lists[:5], ShapeError), (lists + 1, InputError), (floats, DtypeError)):
+        with pytest.raises(error):
             route_softmax(queries, routes, wrong, temperature=TEMPERATURE)
     with pytest.raises(ConfigError, match="temperature"):
         route_softmax(queries, routes, lists, temperature=0.0)

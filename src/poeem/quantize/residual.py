@@ -118,8 +118,8 @@ def drawn_depths(
     A share of them, drawn at random, through ceil(num_subspaces / 4) to all, evenly; the others
     through all.
 
-    Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312, section III.C (quantizer
-        dropout), there for rates that can be chosen later.
+    Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312 (quantizer dropout), there for
+        rates that can be chosen later.
     """
     least = -(-num_subspaces // 4)
     depths = torch.randint(least, num_subspaces + 1, (count,), generator=generator)

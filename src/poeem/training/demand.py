@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from poeem.errors import ConfigError
 from poeem.quantize import coarse
+from poeem.quantize.checks import check_vectors
 from poeem.quantize.kmeans import kmeans
+from poeem.training.losses import check_temperature
 
 # Floats of p(item | query) held at once, and of the demand of all lists.
 _BLOCK = 2**23
@@ -70,9 +73,21 @@ def demand_lists(
         kmeans_iterations: of the lists to begin with.
         generator: source of randomness, on the CPU.
 
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: vectors that do not fit together, or fewer items
+            than lists.
+        ConfigError: temperature not positive and finite, capacity below 1, or no lists.
+
     Source: the turns are those of Gupta et al., BLISS: a billion scale index using iterative
         re-partitioning, KDD 2022, with lists that have room for so many and choose by demand.
     """
+    check_temperature(temperature)
+    check_vectors("items", items, items.shape[-1] if isinstance(items, Tensor) else 0)
+    check_vectors("queries", queries, items.shape[1])
+    if num_lists < 1 or not capacity >= 1:
+        raise ConfigError(
+            f"num_lists, capacity: got {num_lists} and {capacity}, wanted at least 1 of each"
+        )
     least = max(_LEAST * num_lists / len(items), _LEAST_OF_ALL)
     wanted = _Wanted(queries, items, temperature, least)
     centroids = kmeans(

@@ -138,7 +138,7 @@ def route_softmax(queries: Tensor, routes: Tensor, lists: Tensor, *, temperature
         ShapeError, DtypeError, NonFiniteError: arguments that do not fit together.
         ConfigError: temperature not positive and finite.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     check_vectors("routes", routes, routes.shape[-1] if isinstance(routes, Tensor) else 0)
     check_vectors("queries", queries, routes.shape[1])
     check_numbers("lists", lists, (len(queries),), len(routes))
@@ -180,7 +180,7 @@ def _softmax(
 
 
 def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor | None) -> None:
-    _check_temperature(temperature)
+    check_temperature(temperature)
     check_vectors("items", items, items.shape[-1] if isinstance(items, Tensor) else 0)
     check_vectors("queries", queries, items.shape[1])
     if len(queries) != len(items):
@@ -194,7 +194,8 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
 
 
-def _check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float) -> None:
+    """Raise ConfigError unless a temperature is positive and finite."""
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature: got {temperature}, wanted positive and finite")
 
