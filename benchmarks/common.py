@@ -58,7 +58,8 @@ def _commit() -> str:
             ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
         ).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "..")
+    # Results that are being written are no change of the code that writes them.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "..", ":!results")
     return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
 
 
