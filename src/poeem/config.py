@@ -113,9 +113,9 @@ class LayerConfig(_Checked):
     quantizer_dropout: float | None = setting(
         None,
         "residual codes: share of the vectors of a training step that are seen through only their "
-        "first codewords, from a quarter to all of them, drawn anew each step; keeps towers from "
-        "learning pairs by heart; none = 0, but 1 in `poeem train` where users are ids with fewer "
-        "than 16 pairs each",
+        "first codewords, from a quarter to all of the first 64 bits, drawn anew each step; keeps "
+        "towers from learning pairs by heart; none = 0, but 1 in `poeem train` where users are ids "
+        "with fewer than 16 pairs each",
         low=0,
         high=1,
     )

@@ -131,14 +131,22 @@ def test_the_first_codewords_equal_the_slow_way(case):
     torch.testing.assert_close(residual.decode_first(codes, codebooks, depths), slow)
 
 
-@pytest.mark.parametrize(("num_subspaces", "least"), [(1, 1), (4, 1), (8, 2), (9, 3), (32, 8)])
-def test_depths_are_even_from_a_quarter_to_all(num_subspaces, least):
+@pytest.mark.parametrize(
+    ("num_subspaces", "num_codewords", "least", "most"),
+    [
+        *[(1, 256, 1, 1), (4, 256, 1, 4), (7, 256, 2, 7), (8, 256, 2, 8)],
+        *[(9, 256, 2, 8), (32, 256, 2, 8), (20, 16, 4, 16), (9, 65_536, 1, 4), (9, 200, 3, 9)],
+    ],
+)
+def test_depths_are_even_from_a_quarter_to_all_of_64_bits(
+    num_subspaces, num_codewords, least, most
+):
     generator = torch.Generator().manual_seed(0)
-    depths = residual.drawn_depths(20_000, num_subspaces, 0.5, generator)
-    assert depths.min() == least
-    assert depths.max() == num_subspaces
-    counts = torch.bincount(depths, minlength=num_subspaces + 1)[least:]
-    expected = torch.full((len(counts),), 10_000 / len(counts))
-    expected[-1] += 10_000
-    torch.testing.assert_close(counts.float(), expected, rtol=0.2, atol=0)
-    assert (residual.drawn_depths(100, num_subspaces, 0.0, generator) == num_subspaces).all()
+    depths = residual.drawn_depths(20_000, num_subspaces, num_codewords, 0.5, generator)
+    counts = torch.bincount(depths, minlength=num_subspaces + 1).float()
+    expected = torch.zeros(num_subspaces + 1)
+    expected[least : most + 1] = 10_000 / (most + 1 - least)
+    expected[num_subspaces] += 10_000
+    torch.testing.assert_close(counts, expected, rtol=0.2, atol=0)
+    depths = residual.drawn_depths(100, num_subspaces, num_codewords, 0.0, generator)
+    assert (depths == num_subspaces).all()

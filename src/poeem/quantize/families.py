@@ -150,7 +150,7 @@ class Residual:
     ) -> Tensor | None:
         """Return sums, a share of them of the first codewords only; see `drawn_depths`."""
         generator = torch.Generator().manual_seed(seed)
-        depths = residual.drawn_depths(len(codes), len(codebooks), share, generator)
+        depths = residual.drawn_depths(len(codes), *codebooks.shape[:2], share, generator)
         return residual.decode_first(codes, codebooks, depths.to(codes.device))
 
     def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -13,6 +14,9 @@ from poeem.quantize.nearest import is_native, nearest
 
 # Floats of the beam's distances held at once.
 _BLOCK = 2**24
+
+# A code so long is nearly exact: codewords beyond are kept or dropped to no effect.
+_EXACT_BITS = 64
 
 
 @torch.no_grad()
@@ -111,18 +115,19 @@ def decode_first(codes: Tensor, codebooks: Tensor, depths: Tensor) -> Tensor:
 
 
 def drawn_depths(
-    count: int, num_subspaces: int, share: float, generator: torch.Generator
+    count: int, num_subspaces: int, num_codewords: int, share: float, generator: torch.Generator
 ) -> Tensor:
     """Return through how many codewords each of `count` vectors is seen, int64 [count].
 
-    A share of them, drawn at random, through ceil(num_subspaces / 4) to all, evenly; the others
-    through all.
+    A share of them, drawn at random, through ceil(n / 4) to n, evenly; n is num_subspaces, but no
+    more than are 64 bits long (8 of 256 codewords): what the later ones add is so little that
+    leaving only them out would keep nothing from overfitting. The others through all.
 
     Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312 (quantizer dropout), there for
         rates that can be chosen later.
     """
-    least = -(-num_subspaces // 4)
-    depths = torch.randint(least, num_subspaces + 1, (count,), generator=generator)
+    most = min(num_subspaces, math.ceil(_EXACT_BITS / math.log2(num_codewords)))
+    depths = torch.randint(-(-most // 4), most + 1, (count,), generator=generator)
     return depths.where(torch.rand(count, generator=generator) < share, num_subspaces)
 
 
