@@ -253,6 +253,7 @@ void translate_error(const std::exception_ptr& pointer, void*) {
 NB_MODULE(_native, m) {
   m.doc() = "The search engine. Use poeem.Index, which checks what it passes on.";
   nb::register_exception_translator(translate_error);
+  nb::set_leak_warnings(false);  // what a daemon thread holds lives until the interpreter ends: no fault to report
   m.attr("BLOCK_ITEMS") = poeem::kBlockItems;
   m.attr("KERNEL_VARIABLE") = kKernelVariable;  // the environment variable that forces a kernel
 

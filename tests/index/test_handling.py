@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,3 +123,19 @@ def test_titles_from_a_generator():
         build_index_from_codes(**parts, titles=iter(titles[:2]))
     with pytest.raises(DtypeError, match="titles: got int"):
         build_index_from_codes(**parts, titles=7)
+
+
+HELD_TO_THE_END = """
+import sys, threading, time
+import poeem
+index = poeem.Index.open(sys.argv[1])
+index.search(index.reconstruct(index.ids[:1]), 1)
+threading.Thread(target=lambda kept: time.sleep(60), args=(index,), daemon=True).start()
+"""
+
+
+def test_an_index_held_until_the_interpreter_ends_is_nothing_to_complain_of(index, tmp_path):
+    index.save(tmp_path / "items.poeem")
+    command = [sys.executable, "-c", HELD_TO_THE_END, str(tmp_path / "items.poeem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
