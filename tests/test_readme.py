@@ -75,6 +75,7 @@ def test_a_comparison_becomes_lines(monkeypatch):
                 "bytes": 8,
                 "recall": 0.35,
                 "best": "RQ",
+                "best_recall": 0.389,
                 "over_best": 0.9,
                 "seeds": 2,
             },
@@ -83,6 +84,7 @@ def test_a_comparison_becomes_lines(monkeypatch):
                 "bytes": 8,
                 "recall": 0.44,
                 "best": "RQ",
+                "best_recall": 0.4,
                 "over_best": 1.1,
                 "over_exact": 0.88,
                 "seeds": 2,
@@ -92,9 +94,9 @@ def test_a_comparison_becomes_lines(monkeypatch):
     }
     lines = readme.comparison({"toys": found}).splitlines()
     assert lines[2] == (
-        "| toys | 8 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 |"
+        "| toys | 8 | 2 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 |"
     )
-    assert "means of 2 seeds" in lines[-1]
+    assert "over the seeds" in lines[-1]
     assert len(lines) == 5
     assert readme.comparison({}) == ""
 

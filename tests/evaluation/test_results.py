@@ -103,13 +103,26 @@ def test_a_joint_index_is_held_against_the_best_built_afterwards():
     assert verdicts([]) == []
 
 
-def test_verdicts_are_over_seeds_that_all_rows_have():
+def test_each_rival_is_compared_over_the_seeds_that_both_have():
     rows = [row(seed, name="rq", recall=0.5 + seed / 10) for seed in (0, 1)]
-    rows += [row(0, name="ours", recall=0.6, kind="joint")]
-    rows += [row(seed, name="rq", num_bytes=4, recall=0.3) for seed in (0, 1)]
-    rows += [row(seed, name="ours", num_bytes=4, recall=0.4, kind="joint") for seed in (0, 1)]
-    found = verdicts(rows)
-    assert [(v.bytes, v.over_best, v.seeds) for v in found] == [(4, 1.3333, 2), (8, 1.2, 1)]
+    rows += [row(0, name="wide", recall=0.45), row(2, name="alone", recall=0.9)]
+    rows += [row(seed, name="ours", recall=0.6 + seed / 20, kind="joint") for seed in (0, 1)]
+    rows += [row(seed, name="float", num_bytes=0, recall=0.65, kind="float") for seed in (1, 2)]
+    rows += [row(3, name="lonely", recall=0.6, kind="joint"), none(0)]
+    (found,) = verdicts(rows)
+    assert (found.best, found.seeds) == ("RQ", 2)
+    assert (found.recall, found.best_recall) == (0.625, 0.55)
+    assert (found.over_best, found.over_exact) == (1.1364, 1.0)
+
+
+def test_a_rival_of_one_seed_is_the_best_where_ours_has_least_over_it():
+    rows = [row(seed, name="rq", recall=0.5) for seed in (0, 1)] + [
+        row(1, name="wide", recall=0.55)
+    ]
+    rows += [row(seed, name="ours", recall=0.5 + seed / 10, kind="joint") for seed in (0, 1)]
+    (found,) = verdicts(rows)
+    assert (found.best, found.seeds, found.recall) == ("WIDE", 1, 0.6)
+    assert (found.over_best, found.over_exact) == (1.0909, None)
 
 
 def test_the_table_shows_means_with_spread():

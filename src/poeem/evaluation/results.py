@@ -150,9 +150,11 @@ def _mean(rows: Sequence[Figures]) -> Mean:
 class Verdict:
     """How a joint index stands at a budget, by mean recall@100.
 
-    name, label: the joint index. best: label of the best index built afterwards at this budget.
-    over_best, over_exact: its recall over theirs and over exact search of float vectors.
-    seeds: over how many these figures are.
+    name, label: the joint index. best: label of the index built afterwards at this budget over
+        which it has least.
+    recall, best_recall, over_best: of both and their ratio, over the seeds that both have.
+    seeds: how many these are.
+    over_exact: over exact search of float vectors, over the seeds that have it.
     """
 
     bytes: int
@@ -160,51 +162,73 @@ class Verdict:
     label: str
     recall: float
     best: str
+    best_recall: float
     over_best: float
     over_exact: float | None
     seeds: int
 
 
 def verdicts(rows: Sequence[Figures]) -> list[Verdict]:
-    """Compare each joint index with the best built afterwards.
+    """Compare each joint index with the best built afterwards, budget by budget.
 
-    Budget by budget, over the seeds that all indexes of this budget have.
+    Each pair is compared over the seeds that both have, so that a rival of fewer seeds takes none
+    from the others.
     """
+    recalls: dict[tuple[int, str], dict[int, float]] = {}
+    first: dict[tuple[int, str], Figures] = {}
+    for row in rows:
+        if "cannot" not in row:
+            key = row["bytes"], row["name"]
+            first.setdefault(key, row)
+            recalls.setdefault(key, {})[row["seed"]] = row["recall@100"]
+    exact = next((recalls[key] for key in first if first[key]["kind"] == "float"), {})
     result = []
     for size in sorted({row["bytes"] for row in rows} - {0}):
-        at_size = [r for r in rows if r["bytes"] == size or r["kind"] == "float"]
-        result += _verdicts_at(at_size)
+        at_size = [key for key in first if key[0] == size]
+        after = [key for key in at_size if first[key]["kind"] == "afterwards"]
+        for key in at_size:
+            if first[key]["kind"] == "joint":
+                rivals = {first[rival]["label"]: recalls[rival] for rival in after}
+                result += _verdict(first[key], recalls[key], rivals, exact)
     return result
 
 
-def _verdicts_at(rows: Sequence[Figures]) -> list[Verdict]:
-    """Return the verdicts of one budget's rows, the float ones beside them."""
-    shared = set.intersection(*(set(mean.seeds) for mean in means(rows)))
-    found = [mean for mean in means([r for r in rows if r["seed"] in shared]) if mean.figures]
-
-    def recall(mean: Mean) -> float:
-        return mean.figures["recall@100"]["mean"]
-
-    exact = next((recall(mean) for mean in found if mean.kind == "float"), None)
-    after = [mean for mean in found if mean.kind == "afterwards"]
-    result = []
-    for mean in found:
-        if mean.kind != "joint" or not after:
-            continue
-        best = max(after, key=recall)
-        result.append(
-            Verdict(
-                bytes=mean.bytes,
-                name=mean.name,
-                label=mean.label,
-                recall=recall(mean),
-                best=best.label,
-                over_best=round(recall(mean) / recall(best), 4),
-                over_exact=None if exact is None else round(recall(mean) / exact, 4),
-                seeds=len(shared),
-            )
+def _verdict(
+    row: Figures,
+    ours: dict[int, float],
+    rivals: dict[str, dict[int, float]],
+    exact: dict[int, float],
+) -> list[Verdict]:
+    """Return the verdict on a joint index; none where no rival has a seed of it."""
+    pairs = {label: _paired(ours, theirs) for label, theirs in rivals.items()}
+    pairs = {label: pair for label, pair in pairs.items() if pair[2]}
+    if not pairs:
+        return []
+    best = min(pairs, key=lambda label: pairs[label][0] / max(pairs[label][1], 1e-9))
+    recall, best_recall, seeds = pairs[best]
+    own, floats, both = _paired(ours, exact)
+    return [
+        Verdict(
+            bytes=row["bytes"],
+            name=row["name"],
+            label=row["label"],
+            recall=round(recall, 5),
+            best=best,
+            best_recall=round(best_recall, 5),
+            over_best=round(recall / max(best_recall, 1e-9), 4),
+            over_exact=round(own / max(floats, 1e-9), 4) if both else None,
+            seeds=seeds,
         )
-    return result
+    ]
+
+
+def _paired(one: dict[int, float], other: dict[int, float]) -> tuple[float, float, int]:
+    """Return the means of both over the seeds that both have, and how many these are."""
+    shared = sorted(one.keys() & other.keys())
+    if not shared:
+        return 0.0, 0.0, 0
+    means_of = (float(np.mean([figures[seed] for seed in shared])) for figures in (one, other))
+    return *means_of, len(shared)
 
 
 def verdict_table(rows: Sequence[Figures]) -> Table:
