@@ -23,8 +23,9 @@ from compare import SETS, settings, stamp
 from poeem.cli.output import say
 from poeem.evaluation.rival_process import measure_rival, save_inputs
 from poeem.training.display import Bar
-from poeem.training.loop import drawn_items, evaluate_state
+from poeem.training.loop import evaluate_state
 from poeem.training.losses import catalogue_softmax
+from poeem.training.objective import drawn_items
 from poeem.training.pairs import TrainingPairs
 from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.state import TrainingState

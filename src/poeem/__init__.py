@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from poeem.quantize.health import CodeHealth
     from poeem.quantize.layer import IndexLayer, IndexOutput
     from poeem.quantize.layer_state import Phase
-    from poeem.training.losses import in_batch_softmax, list_softmax
+    from poeem.training.losses import distillation_loss, in_batch_softmax, list_softmax
     from poeem.training.refresh import refresh
 
 __version__ = "0.1.0"
@@ -72,6 +72,7 @@ _ON_FIRST_USE = {
     "IndexLayer": "poeem.quantize.layer",
     "IndexOutput": "poeem.quantize.layer",
     "Phase": "poeem.quantize.layer_state",
+    "distillation_loss": "poeem.training.losses",
     "export_faiss": "poeem.interchange.faiss_export",
     "export_npz": "poeem.interchange.npz",
     "export_parquet": "poeem.interchange.parquet",
@@ -138,6 +139,7 @@ __all__ = [
     "__version__",
     "build_index",
     "build_index_from_codes",
+    "distillation_loss",
     "export_faiss",
     "export_npz",
     "export_parquet",

@@ -244,6 +244,14 @@ class TrainConfig(_Checked):
         "of all its pairs, but for what a user had; 0 = those of the batch, as before",
         low=0,
     )
+    distillation_share: float = setting(
+        0.0,
+        "in the frozen epochs: share of the loss that is how far the codes' scores of the items "
+        "drawn are from those of the float vectors, as softmaxes; the rest is of the pairs; 1 = "
+        "no pair is looked at",
+        low=0,
+        high=1,
+    )
     coarse_weight: float = setting(
         1.0, "with lists: weight of the loss that teaches which list a query should probe", low=0
     )

@@ -12,8 +12,9 @@ from poeem.errors import ConfigError, DtypeError, InputError, NonFiniteError, Sh
 from poeem.training import demand
 from poeem.training.checkpoint import load_checkpoint, read_model, save_checkpoint
 from poeem.training.demand import assign_within, demand_lists, fit_routes
-from poeem.training.loop import quantizer_dropout, train
+from poeem.training.loop import train
 from poeem.training.losses import route_softmax
+from poeem.training.objective import quantizer_dropout
 from poeem.training.state import TrainingState, has_demand_lists
 
 from .test_loop import NUM_ITEMS, NUM_USERS, config, new_state, taste  # noqa: F401 - the fixture

@@ -10,7 +10,8 @@ import torch
 import poeem
 from poeem.errors import ConfigError, NotWarmError
 from poeem.training.frozen import FrozenQuantizer, ItemCodes
-from poeem.training.loop import batch_losses, drawn_items, evaluate_state, train
+from poeem.training.loop import evaluate_state, train
+from poeem.training.objective import batch_losses, drawn_items
 
 from .test_loop import config, new_state, taste  # noqa: F401 - the fixture
 
@@ -184,6 +185,45 @@ def test_frozen_codes_learn_against_items_of_the_catalogue(trained, taste, count
     assert extra == 0
     loss.backward()
     assert float(state.layer.codebooks.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_distillation_looks_at_the_float_vectors_of_the_items_drawn(trained, taste, share):  # noqa: F811
+    state, pairs = trained[0], taste[0]
+    users, items = pairs.users[:20], pairs.items[:20]
+
+    def loss_at(share):
+        settings = dataclasses.replace(state.config.train, distillation_share=share)
+        state.config = dataclasses.replace(state.config, train=settings)
+        loss, _ = batch_losses(state, pairs, users, items, torch.zeros(state.model.num_items))
+        return loss
+
+    by_pairs, loss = float(loss_at(0.0).detach()), loss_at(share)
+    drawn = drawn_items(state)
+    with torch.no_grad():
+        queries = state.model.encode_queries(pairs.histories.of(users, without=items))
+        quantized = state.layer.decode(state.frozen.codes, state.frozen.lists)[drawn]
+        scores, wanted = queries @ quantized.T, queries @ state.model.all_items()[drawn].T
+    far = 0.0
+    for row, user in enumerate(users):
+        new = ~torch.isin(drawn, pairs.items[pairs.users == user])
+        p, q = (
+            (of[row, new] / state.config.model.temperature).softmax(0) for of in (wanted, scores)
+        )
+        far += float((p * (p / q).log()).sum()) / 20
+    assert far > 0
+    expected = (1 - share) * by_pairs + share * far
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+    loss.backward()
+    assert float(state.layer.codebooks.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("missing", ["frozen_epochs", "frozen_negatives"])
+def test_distillation_without_what_it_needs_is_refused(missing):
+    made = config()
+    settings = dataclasses.replace(made.train, distillation_share=0.5, **{missing: 0})
+    with pytest.raises(ConfigError, match=f"distillation_share: got 0.5 with .*{missing} 0"):
+        new_state(dataclasses.replace(made, train=settings))
 
 
 def test_drawn_items_depend_on_the_step_alone(trained):

@@ -20,7 +20,8 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
 from poeem.training.display import Bar, Quiet
-from poeem.training.loop import evaluate_state, quantized_share, rate_factor, train
+from poeem.training.loop import evaluate_state, rate_factor, train
+from poeem.training.objective import quantized_share
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
 

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.training import losses
-from poeem.training.losses import catalogue_softmax, equal_pairs, in_batch_softmax, list_softmax
+from poeem.training.losses import (
+    catalogue_softmax,
+    distillation_loss,
+    equal_pairs,
+    in_batch_softmax,
+    list_softmax,
+)
 
 
 def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
@@ -173,3 +179,83 @@ def test_catalogue_softmax_refuses_a_catalogue_of_nothing():
     known = (nothing, nothing)
     with pytest.raises(ConfigError, match="num_items: got 0"):
         catalogue_softmax(vectors, vectors, vectors, temperature=0.1, known=known, num_items=0)
+
+
+def slow_distillation(queries, vectors, teacher_queries, teacher_vectors, temperature, known=None):
+    logits, wanted = queries @ vectors.T / temperature, teacher_queries @ teacher_vectors.T
+    total = torch.zeros(())
+    for row in range(len(queries)):
+        counts = torch.ones(len(vectors), dtype=torch.bool)
+        if known is not None:
+            counts[known[1][known[0] == row]] = False
+        p = (wanted[row, counts] / temperature).softmax(0)
+        q = logits[row, counts].softmax(0)
+        total = total + (p * (p / q).log()).sum()
+    return total / len(queries)
+
+
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+@pytest.mark.parametrize("masked", [True, False])
+def test_distillation_equals_the_slow_way(block, masked, monkeypatch):
+    monkeypatch.setattr(losses, "_CPU_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    queries, vectors = (torch.randn(n, 8, generator=generator) for n in (13, 29))
+    taught = {
+        "teacher_queries": torch.randn(13, 5, generator=generator),
+        "teacher_vectors": torch.randn(29, 5, generator=generator),
+    }
+    known = None
+    if masked:  # the last query had all of the items
+        cells = torch.rand(13, 29, generator=generator) < 0.3
+        cells[-1] = True
+        known = cells.nonzero(as_tuple=True)
+    results = []
+    for loss in (distillation_loss, slow_distillation):
+        a, b = queries.clone().requires_grad_(), vectors.clone().requires_grad_()
+        value = loss(a, b, temperature=0.3, known=known, **taught)
+        (2 * value).backward()
+        results.append((value.detach(), a.grad, b.grad))
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, atol=5e-6, rtol=1e-5)
+
+
+def test_who_scores_as_the_teacher_has_nothing_to_learn():
+    vectors = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = distillation_loss(
+        vectors[:3], vectors, teacher_queries=vectors[:3], teacher_vectors=vectors, temperature=0.1
+    )
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert vectors.grad.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"temperature": -1.0}, ConfigError, "temperature: got -1.0"),
+        ({"queries": torch.ones(4, 3)}, ShapeError, r"queries: got shape \[4, 3\]"),
+        ({"vectors": [[1.0, 2.0]]}, DtypeError, "vectors"),
+        ({"vectors": torch.ones(6, 2)}, ShapeError, "teacher_vectors: got 5 rows, wanted 6"),
+        (
+            {"teacher_queries": torch.ones(3, 7)},
+            ShapeError,
+            "teacher_queries: got 3 rows, wanted 4",
+        ),
+        ({"teacher_queries": torch.ones(4, 6)}, ShapeError, r"teacher_queries: got shape \[4, 6\]"),
+        (
+            {"teacher_vectors": torch.full((5, 7), torch.nan)},
+            NonFiniteError,
+            "teacher_vectors: NaN",
+        ),
+    ],
+)
+def test_bad_input_of_distillation(changes, error, message):
+    arguments = {
+        "queries": torch.ones(4, 2),
+        "vectors": torch.ones(5, 2),
+        "teacher_queries": torch.ones(4, 7),
+        "teacher_vectors": torch.ones(5, 7),
+        "temperature": 0.1,
+    }
+    with pytest.raises(error, match=message):
+        distillation_loss(**(arguments | changes))

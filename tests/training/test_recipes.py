@@ -26,6 +26,7 @@ def test_the_papers_recipe_sets_all_that_is_not_left():
     """A new setting of ours must be decided upon here, or it would flow into the paper's recipe."""
     layer = LayerConfig(family="residual", rotation=False, gradient="both", commitment_weight=3.0)
     train = TrainConfig(quantized_share=0.5, frozen_epochs=2, codebook_learning_rate=0.5)
+    train = dataclasses.replace(train, distillation_share=0.5)
     paper = recipe_config("paper", Config(layer=layer, train=train), 4, 7)
     for was, now in ((layer, paper.layer), (train, paper.train)):
         names = {field.name for field in dataclasses.fields(was)}
@@ -64,6 +65,8 @@ def test_a_mark_changes_with_what_counts():
     assert marks(frozen_epochs=3)[0] != joint
     assert marks(frozen_epochs=3)[1] == twin
     assert marks(frozen_rate=0.9)[0] != joint
+    assert marks(distillation_share=0.5)[0] != joint
+    assert marks(distillation_share=0.5)[1] == twin
     assert marks(frozen_epochs=0, frozen_rate=0.9) == marks(frozen_epochs=0)
     assert marks(learning_rate=1.0)[0] != joint
     assert marks(learning_rate=1.0)[1] != twin

@@ -92,6 +92,60 @@ def catalogue_softmax(
     return _softmax(queries, items, negatives, temperature, _places(queries, m, *known), bias=bias)
 
 
+def distillation_loss(
+    queries: Tensor,
+    vectors: Tensor,
+    *,
+    teacher_queries: Tensor,
+    teacher_vectors: Tensor,
+    temperature: float,
+    known: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Return the mean over queries of KL(p || q), two softmaxes of scores of the same items.
+
+    q is of <query, vector> / temperature, p of the same of the teacher, which gets no gradient. So
+    codes learn to rank as the float vectors they stand for do; no label is looked at.
+
+    Args:
+        queries: float32 [n, dim]. vectors: float32 [m, dim], of items as the index sees them.
+        teacher_queries: float32 [n, teacher_dim]. teacher_vectors: float32 [m, teacher_dim], of the
+            same items: their float vectors, or those of any other model.
+        temperature: positive.
+        known: int64 [p] rows of queries in ascending order, and int64 [p] rows of `vectors`, that
+            do not count: what a query had is not looked for again; None = all count.
+
+    Computed in float32, whatever the inputs are and whatever autocast is around.
+
+    Source: Xiao et al., Distill-VQ, SIGIR 2022, arXiv 2204.00185, with KL for their ListNet.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError: vectors that do not fit together.
+        ConfigError: temperature not positive and finite.
+    """
+    check_temperature(temperature)
+    check_vectors("vectors", vectors, vectors.shape[-1] if isinstance(vectors, Tensor) else 0)
+    check_vectors("queries", queries, vectors.shape[1])
+    width = teacher_vectors.shape[-1] if isinstance(teacher_vectors, Tensor) else 0
+    for name, given, student in (
+        ("teacher_queries", teacher_queries, queries),
+        ("teacher_vectors", teacher_vectors, vectors),
+    ):
+        check_vectors(name, given, width)
+        if len(given) != len(student):
+            raise ShapeError(f"{name}: got {len(given)} rows, wanted {len(student)}, its student's")
+    nothing = torch.empty(0, dtype=torch.int64, device=queries.device)
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        loss: Tensor = _Distillation.apply(  # type: ignore[no-untyped-call]
+            queries.float(),
+            vectors.float(),
+            teacher_queries.float(),
+            teacher_vectors.float(),
+            1.0 / temperature,
+            _places(queries, len(vectors), *(known or (nothing, nothing)))[0],
+        )
+    return loss
+
+
 def list_softmax(
     queries: Tensor, centroids: Tensor, lists: Tensor, *, temperature: float
 ) -> Tensor:
@@ -240,6 +294,43 @@ class _Softmax(torch.autograd.Function):
         own_weight = own_weight.unsqueeze(1)
         query_grad.addcmul_(own_weight, items).mul_(scale)
         ctx.save_for_backward(query_grad, own_weight * scaled, negative_grad)
+        return total / n
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        by_input = (saved * grads[0] for saved in ctx.saved_tensors)
+        return *by_input, None, None, None, None
+
+
+class _Distillation(torch.autograd.Function):
+    """Loss and gradient in one sweep over blocks of rows: the [n, m] scores are never stored."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        vectors: Tensor,
+        teacher_queries: Tensor,
+        teacher_vectors: Tensor,
+        scale: float,
+        known: tuple[Tensor, ...],
+    ) -> Tensor:
+        n, rows = len(queries), _rows_at_once(queries, len(vectors))
+        scaled, taught = queries * scale, teacher_queries * scale
+        query_grad, vector_grad = torch.empty_like(queries), torch.zeros_like(vectors)
+        total = queries.new_zeros(())
+        for number, start in enumerate(range(0, n, rows)):
+            block = slice(start, min(start + rows, n))
+            logits, wanted = scaled[block] @ vectors.T, taught[block] @ teacher_vectors.T
+            for each in (logits, wanted):  # not -inf: where all are known, both are even
+                each.view(-1).index_fill_(0, known[number], -1e30)
+            log_q, log_p = logits.log_softmax(1), wanted.log_softmax(1)
+            p = log_p.exp()
+            total += (p * (log_p - log_q)).sum()
+            excess = log_q.exp_().sub_(p).div_(n)
+            torch.mm(excess, vectors, out=query_grad[block])
+            vector_grad.addmm_(excess.T, scaled[block])
+        ctx.save_for_backward(query_grad.mul_(scale), vector_grad)
         return total / n
 
     @staticmethod

@@ -52,6 +52,7 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
             train,
             quantized_share=1.0,
             frozen_epochs=0,
+            distillation_share=0.0,
             codebook_learning_rate=train.learning_rate,
         )
     return dataclasses.replace(config, layer=layer, train=train)

@@ -29,7 +29,7 @@ from poeem.training.display import Display
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import evaluate_state, train
 from poeem.training.prepared import Prepared, measured_pairs, prepare, text_tables, token_table
-from poeem.training.state import TrainingState
+from poeem.training.state import TrainingState, check_distillation
 from poeem.types import FloatArray, IntArray, SearchResult
 
 
@@ -133,6 +133,8 @@ def check_start(
         InputError, ConfigError, CheckpointError: as in `train_run`.
     """
     settings = config.train
+    if joint:
+        check_distillation(settings)
     if joint and settings.warm_start_epoch >= settings.epochs:
         raise ConfigError(
             f"TrainConfig.warm_start_epoch: got {settings.warm_start_epoch}, wanted less than "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poeem.config import Config
+from poeem.config import Config, TrainConfig
 from poeem.errors import CheckpointError, ConfigError, NotWarmError
 from poeem.models.text import TextTables, text_towers
 from poeem.models.two_tower import TwoTower
@@ -71,6 +71,8 @@ class TrainingState:
         device = _device(config.train.device)
         if texts is not None:
             config = dataclasses.replace(config, model=text_towers(config.model))
+        if joint:
+            check_distillation(config.train)
         seed = config.train.seed
         model = TwoTower(num_users, num_items, config.model, seed, texts).to(device)
         # The loop warms the layer up when its epoch has come; the layer must not on its own.
@@ -244,6 +246,20 @@ def has_demand_lists(config: Config) -> bool:
             "are made by demand when codes freeze"
         )
     return train.list_choice == "demand" or bool(layer.family == "residual" and train.frozen_epochs)
+
+
+def check_distillation(train: TrainConfig) -> None:
+    """Check that what distillation needs is there.
+
+    Raises:
+        ConfigError: it is asked for, but codes never freeze, or no items are drawn then.
+    """
+    if train.distillation_share and not (train.frozen_epochs and train.frozen_negatives):
+        raise ConfigError(
+            f"TrainConfig.distillation_share: got {train.distillation_share:g} with frozen_epochs "
+            f"{train.frozen_epochs} and frozen_negatives {train.frozen_negatives}, wanted at least "
+            "1 of each: scores are compared in the frozen epochs, of the items drawn there"
+        )
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -29,14 +29,16 @@ from poeem.types import FloatArray
 _ONLY_JOINT = (
     *("codebook_learning_rate", "rotation_learning_rate", "coarse_weight"),
     *("quantized_share", "refit_below", "refit_beam"),
-    *("frozen_epochs", "frozen_rate", "frozen_negatives"),
+    *("frozen_epochs", "frozen_rate", "frozen_negatives", "distillation_share"),
     *("list_choice", "list_capacity", "list_rounds"),
 )
 # Nothing without lists; without residual codes.
 _ONLY_LISTS = ("list_choice", "list_capacity", "list_rounds")
 _ONLY_RESIDUAL = ("quantizer_dropout",)
 # Nothing without frozen epochs.
-_ONLY_FROZEN = ("frozen_rate", "frozen_negatives")
+_ONLY_FROZEN = ("frozen_rate", "frozen_negatives", "distillation_share")
+# Nothing where they are 0: later than most results.
+_NONE_AT_0 = ("distillation_share",)
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 
@@ -59,6 +61,7 @@ def settings_mark(config: Config, *, joint: bool) -> str:
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
+    left_out = (*left_out, *(name for name in _NONE_AT_0 if not train[name]))
     layer = values["layer"]
     if not layer["num_lists"]:
         left_out = (*left_out, *_ONLY_LISTS)
