@@ -227,8 +227,8 @@ def _paired(one: dict[int, float], other: dict[int, float]) -> tuple[float, floa
     shared = sorted(one.keys() & other.keys())
     if not shared:
         return 0.0, 0.0, 0
-    means_of = (float(np.mean([figures[seed] for seed in shared])) for figures in (one, other))
-    return *means_of, len(shared)
+    own, theirs = (float(np.mean([each[seed] for seed in shared])) for each in (one, other))
+    return own, theirs, len(shared)
 
 
 def verdict_table(rows: Sequence[Figures]) -> Table:

@@ -150,7 +150,8 @@ class Residual:
     ) -> Tensor | None:
         """Return sums, a share of them of the first codewords only; see `drawn_depths`."""
         generator = torch.Generator().manual_seed(seed)
-        depths = residual.drawn_depths(len(codes), *codebooks.shape[:2], share, generator)
+        num_subspaces, num_codewords, _ = codebooks.shape
+        depths = residual.drawn_depths(len(codes), num_subspaces, num_codewords, share, generator)
         return residual.decode_first(codes, codebooks, depths.to(codes.device))
 
     def fit(
