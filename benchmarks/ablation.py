@@ -34,7 +34,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "ours": {},
     "product codes": {"layer": {"family": "product"}},
     "product codes without a rotation": {"layer": {"family": "product", "rotation": False}},
-    "the plain distance, not the queries'": {"layer": {"query_power": 0.0}},
+    "the plain distance instead of the queries'": {"layer": {"query_power": 0.0}},
     "the queries' distance in full": {"layer": {"query_power": 1.0}},
     "beam of 8 in training too": {"layer": {"beam": 8}},
     "no rounds over all codebooks in the warm start": {"layer": {"refit_rounds": 0}},
