@@ -220,10 +220,11 @@ class TrainConfig(_Checked):
         low=0,
         high=1,
     )
-    frozen_epochs: int = setting(
-        1,
+    frozen_epochs: int | None = setting(
+        None,
         "last epochs in which codes and item tower stay, and codewords and query tower learn from "
-        "the retrieval loss; a float twin has none",
+        "the retrieval loss; none = 1, or half of those after the warm start where codes would "
+        "freeze after fewer steps than refit_below; a float twin has none",
         low=0,
     )
     refit_below: int = setting(
@@ -275,6 +276,13 @@ class TrainConfig(_Checked):
     checkpoint_every: int = setting(500, "steps between checkpoints; 0 = only epochs", low=0)
     num_threads: int = setting(0, "threads torch may use; 0 = its default", low=0)
     device: str = setting("auto", "where to train: cpu, cuda, cuda:1, ...; auto = cuda if there")
+
+    @property
+    def freezes(self) -> bool:
+        """Whether codes freeze before the end."""
+        if self.frozen_epochs is None:
+            return self.epochs - self.warm_start_epoch > 1
+        return self.frozen_epochs > 0
 
 
 @dataclass(frozen=True)

@@ -110,14 +110,14 @@ def test_an_option_out_of_its_range(arguments, message):
 @pytest.mark.parametrize(
     ("given", "warm", "decay", "frozen"),
     [
-        ((), 4, 3, 1),
-        (("--epochs", "5"), 2, 2, 1),
-        (("--epochs", "1"), 0, 1, 0),
-        (("--epochs", "24"), 10, 3, 1),
-        (("--epochs", "24", "--warm-start-epoch", "18"), 18, 3, 1),
-        (("--epochs", "5", "--warm-start-epoch", "4"), 4, 1, 0),
-        (("--epochs", "5", "--decay-epochs", "4"), 2, 4, 1),
-        (("--warm-start-epoch", "9"), 9, 1, 0),
+        ((), 4, 3, None),
+        (("--epochs", "5"), 2, 2, None),
+        (("--epochs", "1"), 0, 1, None),
+        (("--epochs", "24"), 10, 3, None),
+        (("--epochs", "24", "--warm-start-epoch", "18"), 18, 3, None),
+        (("--epochs", "5", "--warm-start-epoch", "4"), 4, 1, None),
+        (("--epochs", "5", "--decay-epochs", "4"), 2, 4, None),
+        (("--warm-start-epoch", "9"), 9, 1, None),
         (("--warm-start-epoch", "7", "--frozen-epochs", "2"), 7, 1, 2),
     ],
 )

@@ -102,7 +102,8 @@ def short(request, taste):  # noqa: F811
     states = []
     for below in (0, 1000):
         settings = config()
-        train_settings = dataclasses.replace(settings.train, refit_below=below, frozen_rate=0.0)
+        changes = {"refit_below": below, "frozen_rate": 0.0, "frozen_epochs": 1}
+        train_settings = dataclasses.replace(settings.train, **changes)
         layer = poeem.config.LayerConfig(
             family=request.param, num_subspaces=4, num_codewords=16, query_power=0.0
         )

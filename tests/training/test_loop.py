@@ -20,7 +20,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
 from poeem.training.display import Bar, Quiet
-from poeem.training.loop import evaluate_state, rate_factor, train
+from poeem.training.loop import evaluate_state, rate_factor, train, with_frozen_epochs
 from poeem.training.objective import quantized_share
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
@@ -232,6 +232,25 @@ def test_unknown_device():
     for device in ("gpu", "cuda:99"):
         with pytest.raises(ConfigError, match=f"got '{device}'"):
             new_state(config(device=device))
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_batches", "frozen"),
+    [
+        ({}, 20, 1),  # 100 steps before codes would freeze
+        ({}, 19, 3),
+        ({"refit_below": 10}, 19, 1),
+        ({"epochs": 8}, 19, 2),
+        ({"epochs": 7}, 19, 1),
+        ({"epochs": 5}, 19, 0),
+        ({"frozen_epochs": 2}, 19, 2),
+        ({"frozen_epochs": 0}, 19, 0),
+    ],
+)
+def test_codes_freeze_earlier_where_steps_are_few(settings, num_batches, frozen):
+    found = with_frozen_epochs(TrainConfig(**settings), num_batches)
+    assert found == TrainConfig(**{**settings, "frozen_epochs": frozen})
+    assert TrainConfig(**settings).freezes == (frozen > 0)
 
 
 def test_rate_factor():

@@ -63,6 +63,7 @@ def test_a_mark_changes_with_what_counts():
     joint, twin = marks()
     assert marks(num_threads=3) == (joint, twin)
     assert marks(frozen_epochs=3)[0] != joint
+    assert marks(frozen_epochs=1) == (joint, twin)  # what results say of the time before "none"
     assert marks(frozen_epochs=3)[1] == twin
     assert marks(frozen_rate=0.9)[0] != joint
     assert marks(distillation_share=0.5)[0] != joint

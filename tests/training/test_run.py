@@ -255,7 +255,9 @@ def test_what_is_refused_before_any_training(config, table, tmp_path):
     with pytest.raises(ConfigError, match="the index is never trained"):
         train_run(make_config(table, train={"warm_start_epoch": 3}), tmp_path / "a")
     with pytest.raises(ConfigError, match="frozen_epochs: got 1, wanted less than 1"):
-        train_run(make_config(table, train={"warm_start_epoch": 2}), tmp_path / "a")
+        train_run(
+            make_config(table, train={"warm_start_epoch": 2, "frozen_epochs": 1}), tmp_path / "a"
+        )
     with pytest.raises(DataError, match="items: got 30, wanted at least 64"):
         train_run(make_config(table, layer={"num_codewords": 64}), tmp_path / "a")
     with pytest.raises(CheckpointError, match="no run there"):

@@ -24,10 +24,11 @@ def fitted(train: TrainConfig, given: Container[str], usual: TrainConfig) -> Tra
         share = usual.warm_start_epoch / usual.epochs
         warm = max(0, min(round(train.epochs * share), train.epochs - 1))
     frozen = train.frozen_epochs
-    if "frozen_epochs" not in given:
+    if "frozen_epochs" not in given and frozen is not None:
         frozen = min(frozen, max(0, train.epochs - warm - 1))
     if "decay_epochs" not in given:
-        decay = min(decay, max(1, train.epochs - frozen - warm))
+        usually = int(train.epochs - warm > 1) if frozen is None else frozen
+        decay = min(decay, max(1, train.epochs - usually - warm))
     return dataclasses.replace(
         train, warm_start_epoch=warm, decay_epochs=decay, frozen_epochs=frozen
     )

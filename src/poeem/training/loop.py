@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -59,8 +60,9 @@ def train(
     Raises:
         TrainingInterrupted: Ctrl-C; a checkpoint has been left, the message says how to go on.
     """
-    config, model, layer = state.config.train, state.model, state.layer
-    num_batches = pairs.num_batches(config.batch_size)
+    model, layer = state.model, state.layer
+    num_batches = pairs.num_batches(state.config.train.batch_size)
+    config = with_frozen_epochs(state.config.train, num_batches)
     log_q = pairs.log_q if config.logq_correction else torch.zeros_like(pairs.log_q)
     log_q = log_q.to(state.device)
     display = display or Quiet()
@@ -134,6 +136,23 @@ def rate_factor(config: TrainConfig, epoch: float, *, joint: bool) -> float:
         return 1.0
     begin = max(end - config.decay_epochs, min(config.warm_start_epoch, end - 1))
     return min(1.0, max(0.0, (end - epoch) / (end - begin)))
+
+
+def with_frozen_epochs(config: TrainConfig, num_batches: int) -> TrainConfig:
+    """Return the settings with a number of frozen epochs: as told, or else by the steps there are.
+
+    Few steps with the index do towers and codewords little good, more of the last phase does; found
+    on validation queries of tldr-pages, the one set so small (DESIGN.md, "The recipe").
+
+    Args:
+        num_batches: steps of an epoch.
+    """
+    if config.frozen_epochs is not None:
+        return config
+    frozen, after = int(config.freezes), config.epochs - config.warm_start_epoch
+    if (after - frozen) * num_batches < config.refit_below:
+        frozen = max(frozen, after // 2)
+    return dataclasses.replace(config, frozen_epochs=frozen)
 
 
 def _first_frozen(config: TrainConfig) -> int:

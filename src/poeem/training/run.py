@@ -140,9 +140,10 @@ def check_start(
             f"TrainConfig.warm_start_epoch: got {settings.warm_start_epoch}, wanted less than "
             f"epochs ({settings.epochs}), or the index is never trained: set both"
         )
-    if joint and settings.warm_start_epoch >= settings.epochs - settings.frozen_epochs:
+    frozen = settings.frozen_epochs or 0  # none fits itself to the epochs
+    if joint and settings.warm_start_epoch >= settings.epochs - frozen:
         raise ConfigError(
-            f"TrainConfig.frozen_epochs: got {settings.frozen_epochs}, wanted less than "
+            f"TrainConfig.frozen_epochs: got {frozen}, wanted less than "
             f"{settings.epochs - settings.warm_start_epoch}, the epochs after the warm start "
             f"(epochs {settings.epochs}, warm_start_epoch {settings.warm_start_epoch})"
         )

@@ -240,12 +240,12 @@ def has_demand_lists(config: Config) -> bool:
     layer, train = config.layer, config.train
     if not layer.num_lists or train.list_choice == "nearest":
         return False
-    if train.list_choice == "demand" and not train.frozen_epochs:
+    if train.list_choice == "demand" and not train.freezes:
         raise ConfigError(
             "TrainConfig.list_choice: got 'demand' with frozen_epochs 0, wanted at least 1: lists "
             "are made by demand when codes freeze"
         )
-    return train.list_choice == "demand" or bool(layer.family == "residual" and train.frozen_epochs)
+    return train.list_choice == "demand" or (layer.family == "residual" and train.freezes)
 
 
 def check_distillation(train: TrainConfig) -> None:
@@ -254,7 +254,7 @@ def check_distillation(train: TrainConfig) -> None:
     Raises:
         ConfigError: it is asked for, but codes never freeze, or no items are drawn then.
     """
-    if train.distillation_share and not (train.frozen_epochs and train.frozen_negatives):
+    if train.distillation_share and not (train.freezes and train.frozen_negatives):
         raise ConfigError(
             f"TrainConfig.distillation_share: got {train.distillation_share:g} with frozen_epochs "
             f"{train.frozen_epochs} and frozen_negatives {train.frozen_negatives}, wanted at least "
