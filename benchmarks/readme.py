@@ -56,6 +56,22 @@ def at(
     return None
 
 
+def ratio(found: dict[str, Any], num_bytes: int, name: str, other: str) -> float | None:
+    """Return recall@100 of one over that of another, over the seeds that both have."""
+    seeds = {
+        key: {r["seed"]: r["recall@100"] for r in found["rows"] if _is(r, num_bytes, key)}
+        for key in (name, other)
+    }
+    shared = seeds[name].keys() & seeds[other].keys()
+    if not shared:
+        return None
+    return sum(seeds[name][s] for s in shared) / sum(seeds[other][s] for s in shared)
+
+
+def _is(row: dict[str, Any], num_bytes: int, name: str) -> bool:
+    return (row["bytes"], row["name"]) == (num_bytes, name) and "cannot" not in row
+
+
 def ours_of(found: dict[str, Any]) -> str:
     """Return the name of our row: residual codes where they were run, else product codes."""
     run = {mean["name"] for mean in found["mean"] if mean["figures"]}
@@ -101,7 +117,7 @@ def comparison(found: dict[str, dict[str, Any]]) -> str:
 def _line(name: str, found: dict[str, Any], verdict: dict[str, Any]) -> list[str]:
     size = verdict["bytes"]
     exact = at(found, 0, "float")
-    paper, opq = at(found, size, "paper"), at(found, size, "opq")
+    paper = ratio(found, size, "paper", "opq")
     return [
         name,
         str(size),
@@ -111,7 +127,7 @@ def _line(name: str, found: dict[str, Any], verdict: dict[str, Any]) -> list[str
         f"**{verdict['recall']:.4f}**",
         f"**{verdict['over_best']:.3f}**",
         "-" if verdict["over_exact"] is None else f"{verdict['over_exact']:.3f}",
-        "-" if paper is None or opq is None else f"{paper / opq:.3f}",
+        "-" if paper is None else f"{paper:.3f}",
     ]
 
 
@@ -173,6 +189,8 @@ def headline() -> str:
             values = [at(each, 0 if key == "float" else 8, n, metric) for n in names]
             known = [value for value in values if value is not None]
             figure = f"{max(known):.4f}" if known else "-"
+            if key not in ("best", "ours") and known and _seeds(each, row) < _seeds(each, "float"):
+                figure += f" ({_means({_seeds(each, row)})})"
             cells.append(f"**{figure}**" if key == "ours" else figure)
         if set(cells) != {"-"}:
             kinds = min(len(names) for names in after.values())
@@ -188,6 +206,11 @@ def headline() -> str:
         "gets, on amazon-book's validation pairs." + _control(found),
     ]
     return "\n".join(lines)
+
+
+def _seeds(found: dict[str, Any], name: str) -> int:
+    """Return over how many seeds there are figures of 8 bytes, or of float vectors."""
+    return sum(_is(row, 0 if name == "float" else 8, name) for row in found["rows"])
 
 
 def _control(found: dict[str, dict[str, Any]]) -> str:
@@ -215,7 +238,8 @@ def _control(found: dict[str, dict[str, Any]]) -> str:
 
 def _afterwards(found: dict[str, Any]) -> list[str]:
     """Return the names of indexes of 8 bytes built afterwards."""
-    return [m["name"] for m in found["mean"] if (m["kind"], m["bytes"]) == ("afterwards", 8)]
+    there = [mean for mean in found["mean"] if mean["figures"]]
+    return [mean["name"] for mean in there if (mean["kind"], mean["bytes"]) == ("afterwards", 8)]
 
 
 def table() -> str:

@@ -90,7 +90,12 @@ def test_a_comparison_becomes_lines(monkeypatch):
                 "seeds": 2,
             },
         ],
-        "rows": [{"seed": 0}, {"seed": 1}],
+        "rows": [
+            {"seed": 0, "bytes": 8, "name": "opq", "recall@100": 0.2},
+            {"seed": 1, "bytes": 8, "name": "opq", "recall@100": 0.3},
+            {"seed": 1, "bytes": 8, "name": "paper", "recall@100": 0.33},
+            {"seed": 0, "bytes": 8, "name": "paper", "cannot": "not of this seed"},
+        ],
     }
     lines = readme.comparison({"toys": found}).splitlines()
     assert lines[2] == (
