@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poeem.errors import ConfigError, DtypeError, ShapeError
+from poeem.errors import ConfigError, DtypeError, IdError, ShapeError
 from poeem.quantize.checks import check_numbers, check_vectors
 
 # Logits held at once: a block of rows that stays in a CPU's cache between its five passes.
@@ -119,7 +119,8 @@ def distillation_loss(
     Source: Xiao et al., Distill-VQ, SIGIR 2022, arXiv 2204.00185, with KL for their ListNet.
 
     Raises:
-        ShapeError, DtypeError, NonFiniteError: vectors that do not fit together.
+        ShapeError, DtypeError, NonFiniteError: vectors or `known` that do not fit together.
+        IdError: `known` names no row of theirs, or its rows of queries are not ascending.
         ConfigError: temperature not positive and finite.
     """
     check_temperature(temperature)
@@ -133,7 +134,9 @@ def distillation_loss(
         check_vectors(name, given, width)
         if len(given) != len(student):
             raise ShapeError(f"{name}: got {len(given)} rows, wanted {len(student)}, its student's")
-    nothing = torch.empty(0, dtype=torch.int64, device=queries.device)
+    if known is None:
+        known = (torch.empty(0, dtype=torch.int64, device=queries.device),) * 2
+    _check_known(known, len(queries), len(vectors))
     with torch.autocast(device_type=queries.device.type, enabled=False):
         loss: Tensor = _Distillation.apply(  # type: ignore[no-untyped-call]
             queries.float(),
@@ -141,7 +144,7 @@ def distillation_loss(
             teacher_queries.float(),
             teacher_vectors.float(),
             1.0 / temperature,
-            _places(queries, len(vectors), *(known or (nothing, nothing)))[0],
+            _places(queries, len(vectors), *known)[0],
         )
     return loss
 
@@ -246,6 +249,25 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise DtypeError(f"{name}: got {type(values).__name__}, wanted a tensor")
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
+
+
+def _check_known(known: tuple[Tensor, Tensor], *counts: int) -> None:
+    """Check int64 [p] rows of queries, ascending, and int64 [p] rows of vectors."""
+    if (
+        not isinstance(known, tuple)
+        or [getattr(k, "dtype", None) for k in known] != [torch.int64] * 2
+    ):
+        raise DtypeError(f"known: got {type(known).__name__}, wanted a tuple of two int64 tensors")
+    rows, columns = known
+    if rows.ndim != 1 or rows.shape != columns.shape:
+        raise ShapeError(
+            f"known: got shapes {list(rows.shape)} and {list(columns.shape)}, wanted [p] twice"
+        )
+    for values, count in zip(known, counts, strict=True):
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < count:
+            raise IdError(f"known: got {int(values.max())} or below 0, wanted 0 to {count - 1}")
+    if not bool((rows.diff() >= 0).all()):
+        raise IdError("known: got rows of queries in another order, wanted ascending ones")
 
 
 def check_temperature(temperature: float) -> None:
