@@ -133,7 +133,8 @@ def exports_of_a_model(
     data: str, epochs: int, families: list[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Export the index of a short training, asked by users."""
-    from poeem.training.run import TrainedRun, build_run, train_run
+    from poeem.training.run import train_run
+    from poeem.training.trained import TrainedRun, build_run
 
     for family in families:
         for num_lists in (0, 64):

@@ -26,7 +26,8 @@ from poeem.config import Config, TrainConfig
 from poeem.data import token_bags
 from poeem.training.loop import evaluate_state
 from poeem.training.prepared import prepare
-from poeem.training.run import build_run, evaluate_run, new_state, train_run, train_state
+from poeem.training.run import new_state, train_run, train_state
+from poeem.training.trained import build_run, evaluate_run
 
 SETS = ("tldr-pages", "wordnet-gloss")
 SHOWN = ("recall@20", "recall@100", "precision@100")

@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--name", default="engine_task_gowalla")
     options = parser.parse_args()
-    from poeem.training.run import TrainedRun, prepare
+    from poeem.training.run import prepare
+    from poeem.training.trained import TrainedRun
 
     run = TrainedRun.load(options.run)
     test = prepare(run.config).test

@@ -62,6 +62,21 @@ def test_an_index_of_yesterday_and_a_run_of_today(run, today, serving, tmp_path)
     assert told["held_out_before"] != told["held_out_after"]
 
 
+def test_an_index_with_lists_is_calibrated_by_build_and_refresh(tmp_path):
+    tables = [write_table(tmp_path / f"{day}.csv", seed=day) for day in (0, 1)]
+    for day, table in enumerate(tables):
+        call = Call("train", table, "--out", tmp_path / f"run{day}", "--num-lists", "4", *SMALL)
+        assert call.code == 0, call.err
+    serving = tmp_path / "run0" / "items.poeem"
+    before = poeem.Index.open(serving).calibration
+    assert (before.num_probes, before.num_queries) == ((1, 2, 4), 60)
+    assert Call("refresh", serving, tmp_path / "run1").code == 0
+    after = poeem.Index.open(serving)
+    assert after.calibration == poeem.Index.open(tmp_path / "run1" / "items.poeem").calibration
+    queries = np.ones((2, after.dim), dtype=np.float32)
+    assert after.search(queries, 3, target_recall=0.5).ids.shape == (2, 3)
+
+
 def test_a_dry_run_leaves_the_files_as_they_are(today, serving):
     before = {path: path.read_bytes() for path in serving.parent.iterdir()}
     call = Call("refresh", serving, today, "--dry-run")
@@ -91,7 +106,7 @@ def frozen(run, tmp_path_factory):
     from poeem.training.checkpoint import save_checkpoint
     from poeem.training.loop import train
     from poeem.training.prepared import prepare
-    from poeem.training.run import TrainedRun
+    from poeem.training.trained import TrainedRun
 
     folder = tmp_path_factory.mktemp("frozen") / "run"
     shutil.copytree(run, folder)

@@ -8,7 +8,8 @@ import pytest
 
 import poeem
 from poeem.errors import CheckpointError, ConfigError
-from poeem.training.run import TrainedRun, train_run
+from poeem.training.run import train_run
+from poeem.training.trained import TrainedRun
 from tests.cli.conftest import Call
 
 SMALL = (

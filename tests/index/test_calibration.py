@@ -75,6 +75,18 @@ def test_a_target_visits_the_fewest_lists_that_reached_it(target):
     assert recall >= target - 1e-12
 
 
+def test_a_target_holds_for_queries_that_it_was_not_measured_with():
+    shape = Shape("ip", 3000, 4, 64, 2, 48)
+    sampled, asked = random_queries(400, shape.dim), random_queries(400, shape.dim, seed=9)
+    index = random_index(shape).calibrated(sampled, 20)
+    for target in (0.5, 0.8, 0.95):
+        found = index.search(asked, 20, target_recall=target).ids
+        best = index.search(asked, 20).ids
+        shares = [np.isin(a, b).mean() for a, b in zip(best, found, strict=True)]
+        # Three standard errors of a mean of 400: other queries, the same kind.
+        assert np.mean(shares) >= target - 3 * np.std(shares) / 20
+
+
 def test_the_table_is_not_trivial():
     recalls = random_index(SHAPE).calibrated(SAMPLES, 10).calibration.recalls
     assert recalls[0] < 0.9

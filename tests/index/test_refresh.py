@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import poeem
-from poeem.errors import NonFiniteError, ShapeError
+from poeem.errors import ConfigError, NonFiniteError, ShapeError
 from poeem.index.refresh import (
     exact_rows,
     load_checksums,
@@ -208,3 +208,33 @@ def test_bad_input_is_refused_as_by_a_build():
     with pytest.raises(NonFiniteError) as caught:
         refresh_index(index, layer, ids, vectors, batch_size=5)
     assert caught.value.rows == [7]
+
+
+def test_an_index_stays_calibrated():
+    layer = Layer(num_lists=5)
+    ids, vectors, index, checksums = yesterday(layer)
+    queries = random_queries(50, 8, seed=5)
+    calibrated = index.calibrated(queries, k=10)
+    made = refresh_index(calibrated, layer, ids[1:], vectors[1:], checksums=checksums)
+    assert made.same_layer
+    assert made.index.calibration == calibrated.calibration
+    anew = refresh_index(calibrated, layer, ids[1:], vectors[1:], sample_queries=queries[:20])
+    assert anew.index.calibration.num_queries == 20
+    assert refresh_index(index, layer, ids, vectors).index.calibration is None
+
+    layer.centroids = layer.centroids + 0.25
+    with pytest.raises(ConfigError, match="sample_queries: got none, but the index is calibrated"):
+        refresh_index(calibrated, layer, ids, vectors)
+    other = refresh_index(calibrated, layer, ids, vectors, sample_queries=queries)
+    assert other.index.calibration == other.index.calibrated(queries).calibration
+    assert other.index.search(queries, 5, target_recall=0.9).ids.shape == (50, 5)
+    without = refresh_index(calibrated, Layer(num_lists=0), ids, vectors)
+    assert without.index.calibration is None
+
+
+def test_a_calibration_goes_to_as_many_lists():
+    index = yesterday(Layer(num_lists=5))[2]
+    calibrated = index.calibrated(random_queries(50, 8))
+    assert index.with_calibration_of(calibrated).calibration == calibrated.calibration
+    with pytest.raises(ConfigError, match="got one of 5 lists, wanted 3"):
+        yesterday(Layer(num_lists=3))[2].with_calibration_of(calibrated)

@@ -25,14 +25,8 @@ from poeem.training.checkpoint import fingerprint, save_checkpoint
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import _interruption
 from poeem.training.prepared import prepare
-from poeem.training.run import (
-    TrainedRun,
-    build_run,
-    evaluate_run,
-    new_state,
-    train_run,
-    train_state,
-)
+from poeem.training.run import new_state, train_run, train_state
+from poeem.training.trained import TrainedRun, build_run, evaluate_run
 
 NUM_USERS, NUM_ITEMS = 50, 30
 
@@ -351,6 +345,9 @@ def test_fewer_probes_are_worse(table, tmp_path):
     config = make_config(table, layer={"num_lists": 4})
     train_run(config, tmp_path / "run")
     build_run(tmp_path / "run")
+    calibration = Index.open(tmp_path / "run" / "items.poeem").calibration
+    assert calibration.num_probes == (1, 2, 4)  # measured with users, ready for target_recall
+    assert calibration.num_queries == NUM_USERS
     full = evaluate_run(tmp_path / "run")
     one = evaluate_run(tmp_path / "run", search=SearchConfig(num_probes=1))
     assert full.quantized == pytest.approx(full.engine, abs=0.02)

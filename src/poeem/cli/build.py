@@ -112,7 +112,7 @@ def build(
 
 def _build_run(run: Path, given: Given, out: Path | None) -> Index:
     from poeem.training.folder import RunFolder
-    from poeem.training.run import build_run
+    from poeem.training.trained import build_run
 
     settings_: BuildConfig = given.config(RunFolder(run).read_config()).build
     with counting("encoding") as progress:

@@ -25,15 +25,9 @@ from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.training.folder import RunFolder
 from poeem.training.loop import evaluate_state
 from poeem.training.prepared import Prepared
-from poeem.training.run import (
-    MakeDisplay,
-    build_run,
-    evaluate_run,
-    new_state,
-    train_run,
-    train_state,
-)
+from poeem.training.run import MakeDisplay, new_state, train_run, train_state
 from poeem.training.state import TrainingState
+from poeem.training.trained import build_run, evaluate_run
 from poeem.training.twin import fork
 from poeem.types import FloatArray, IntArray, SearchResult
 

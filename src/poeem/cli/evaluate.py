@@ -13,7 +13,7 @@ from poeem.cli.output import Json, answers, counting, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from poeem.training.run import Evaluation
+    from poeem.training.trained import Evaluation
 
 EXAMPLES = """
 poeem evaluate runs/shop
@@ -44,7 +44,7 @@ def evaluate(
     """
     from poeem.training.folder import RunFolder
     from poeem.training.prepared import prepare
-    from poeem.training.run import evaluate_run
+    from poeem.training.trained import evaluate_run
 
     config = given.config(RunFolder(run).read_config())
     with counting("reading") as progress:

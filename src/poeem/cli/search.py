@@ -141,7 +141,7 @@ def _from_file(index: AnyIndex, path: Path) -> Questions:
 
 
 def _from_texts(index: AnyIndex, folder: Path, texts: list[str]) -> Questions:
-    from poeem.training.run import TrainedRun
+    from poeem.training.trained import TrainedRun
 
     if not all(text.strip() for text in texts):
         raise ConfigError("--text: got a blank text, wanted something to search for")
@@ -154,7 +154,7 @@ def questions_from_model(
     index: AnyIndex, folder: Path, user: str | None, history: list[str] | None
 ) -> Questions:
     """Return the query of a user, or of a history of ids, and what they had."""
-    from poeem.training.run import TrainedRun
+    from poeem.training.trained import TrainedRun
 
     run = TrainedRun.load(folder)
     run.require_lineage(index)

@@ -128,7 +128,8 @@ def _train_and_build(
     from poeem.cli.evaluate import show_evaluation
     from poeem.training.display import Bar
     from poeem.training.prepared import prepare
-    from poeem.training.run import build_run, check_start, evaluate_run, train_run
+    from poeem.training.run import check_start, train_run
+    from poeem.training.trained import build_run, evaluate_run
 
     check_start(config, out, resume=resume, overwrite=overwrite)
     with counting("reading") as progress:

@@ -184,6 +184,18 @@ class Index:
         calibration = measure(search, k, self.num_lists)
         return Index(dataclasses.replace(self._contents, calibration=calibration))
 
+    def with_calibration_of(self, other: Index) -> Index:
+        """Return this index with the table of recall by lists visited of one with the same lists.
+
+        Raises:
+            ConfigError: the other has another number of lists.
+        """
+        if other.num_lists != self.num_lists:
+            raise ConfigError(
+                f"calibration: got one of {other.num_lists} lists, wanted {self.num_lists}"
+            )
+        return Index(dataclasses.replace(self._contents, calibration=other.calibration))
+
     def reconstruct(self, ids: Any) -> FloatArray:
         """Return T(x), what the index knows of items: float32 [n, dim], in the input space.
 

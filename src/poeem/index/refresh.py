@@ -14,7 +14,7 @@ import numpy as np
 
 from poeem.checks import as_array, check_vectors
 from poeem.config import BuildConfig
-from poeem.errors import ShapeError
+from poeem.errors import ConfigError, ShapeError
 from poeem.files import atomic_write
 from poeem.index.arguments import check_ids
 from poeem.index.builder import build_index, build_index_from_codes
@@ -60,6 +60,7 @@ def refresh_index(
     checksums: Array | None = None,
     titles: Iterable[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
+    sample_queries: Any = None,
     batch_size: int = BuildConfig().batch_size,
     progress: Callable[[int, int], None] | None = None,
     rows_before: IntArray | None = None,
@@ -76,12 +77,15 @@ def refresh_index(
         layer, ids, vectors, titles, lineage, batch_size, progress: of today, as in `build_index`.
         checksums: uint64 [index.num_items], in storage order, of the vectors that `index` was made
             of, such as `load_checksums` returns; None = not known.
+        sample_queries: of today's model, for `Index.calibrated`; None = what `index` knows of
+            recall by lists visited still holds, as it does while the layer stays the same.
         rows_before: int64 [n], where in storage order an item stood, -1 = it is new; None = items
             are the same by their ids.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError, NotWarmError: as in
-            `build_index`.
+            `build_index`. ConfigError: `index` is calibrated, today's layer has lists and is
+            another, and there are no `sample_queries`: searches for a `target_recall` would fail.
     """
     parts = layer if isinstance(layer, QuantizerParts) else layer.export_parts()
     array = as_array("vectors", vectors)
@@ -93,6 +97,7 @@ def refresh_index(
         [_checksums(array[i : i + batch_size], i) for i in range(0, len(array), batch_size)]
     )
     same_layer = _same_parts(index, parts)
+    _check_calibration(index, parts, same_layer, sample_queries)
     known = np.zeros(len(array), dtype=bool)
     if same_layer and checksums is not None:
         known = (before >= 0) & (checksums[before] == fresh)
@@ -109,7 +114,10 @@ def refresh_index(
         metric=index.metric,
         titles=titles,
         lineage=lineage,
+        sample_queries=sample_queries,
     )
+    if sample_queries is None and same_layer:
+        made = made.with_calibration_of(index)
     kept = np.flatnonzero(before >= 0)
     return Refreshed(
         index=made,
@@ -214,6 +222,19 @@ def _same_parts(index: Index, parts: QuantizerParts) -> bool:
     if index.family != parts.family:
         return False
     return all(a is b if a is None or b is None else bool(np.array_equal(a, b)) for a, b in pairs)
+
+
+def _check_calibration(
+    index: Index, parts: QuantizerParts, same_layer: bool, sample_queries: Any
+) -> None:
+    """Refuse an index that would answer `target_recall` no longer."""
+    if index.calibration is None or same_layer or sample_queries is not None:
+        return
+    if parts.centroids is not None:
+        raise ConfigError(
+            "sample_queries: got none, but the index is calibrated and its lists are others today; "
+            "wanted queries of today's model, which target_recall is measured with"
+        )
 
 
 def _codes_of(

@@ -29,7 +29,7 @@ from poeem.index.refresh import (
 from poeem.live import LiveIndex
 from poeem.live.places import Places
 from poeem.training.prepared import prepare
-from poeem.training.run import TrainedRun
+from poeem.training.trained import TrainedRun
 from poeem.types import FloatArray, IntArray, SearchResult
 
 RECALL_AT = 100
@@ -100,7 +100,8 @@ def refresh(
     Args:
         index: the file of yesterday.
         run: the folder of today's run, trained past its warm start.
-        num_queries: users to ask for when recall is measured; fewer where there are fewer.
+        num_queries: users to ask for when recall is measured, and with lists the index calibrated;
+            fewer where there are fewer.
         seed: of the choice of users.
         search: how to search for the held-out pairs; None = as the run's settings say.
         dry_run: measure and report, but leave the file as it is.
@@ -145,9 +146,10 @@ def _refresh(
     settings = search or today.config.search
     rows = _rows_of_items(before, today)
     vectors = _item_vectors(today)
-    made = _encode(before, today, vectors, rows, load_checksums(path, before), progress)
+    queries = today.sample_queries(*sample)
+    checksums = load_checksums(path, before)
+    made = _encode(before, today, vectors, queries, rows, checksums, progress)
     indexes = (before, rows), (made.index, _rows_of_items(made.index, today))
-    queries = _sample_queries(today, *sample)
     metric = made.index.metric
     best = exact_rows(vectors, queries, min(RECALL_AT, len(vectors)), metric)
     held_out, missing = _held_out(today, indexes, settings)
@@ -186,6 +188,7 @@ def _encode(
     before: Index,
     run: TrainedRun,
     vectors: FloatArray,
+    queries: FloatArray,
     rows: IntArray,
     checksums: Any,
     progress: Callable[[int, int], None] | None,
@@ -203,6 +206,7 @@ def _encode(
         checksums=checksums,
         titles=run.catalogue.index_titles(),
         lineage=run.lineage(),
+        sample_queries=queries,
         batch_size=run.config.build.batch_size,
         progress=progress,
         rows_before=positions,
@@ -223,13 +227,6 @@ def _rows_of_items(index: Index, run: TrainedRun) -> IntArray:
     numbers = {str(key): row for row, key in enumerate(run.catalogue.item_ids.tolist())}
     gone = len(numbers)
     return np.array([numbers.get(str(key), gone) for key in own], dtype=np.int64)
-
-
-def _sample_queries(run: TrainedRun, count: int, seed: int) -> FloatArray:
-    """Return query vectors of users drawn by `seed`, float32 [n, dim]."""
-    users = run.catalogue.user_ids
-    drawn = np.random.default_rng(seed).permutation(len(users))[:count]
-    return run.query_vectors(users=users[np.sort(drawn)].tolist())
 
 
 def _search_rows(

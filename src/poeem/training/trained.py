@@ -1,0 +1,285 @@
+"""A run that has been trained: its model asked for vectors, its index built and evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poeem.config import BuildConfig, Config, SearchConfig
+from poeem.errors import ConfigError, InputError, LineageError
+from poeem.evaluation.metrics import Grouped
+from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
+from poeem.index import Index, build_index
+from poeem.index.lineage import MODEL
+from poeem.index.own_ids import OWN_IDS_LINEAGE
+from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
+from poeem.live import LiveIndex
+from poeem.models.text import TextTower
+from poeem.models.towers import Users
+from poeem.training.checkpoint import fingerprint, read_model
+from poeem.training.folder import Catalogue, RunFolder
+from poeem.training.loop import evaluate_state
+from poeem.training.prepared import Prepared, measured_pairs, prepare, text_tables, token_table
+from poeem.training.state import TrainingState
+from poeem.types import FloatArray, IntArray, SearchResult
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A model out of a run's folder, ready to encode."""
+
+    files: RunFolder
+    config: Config
+    state: TrainingState
+    catalogue: Catalogue
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedRun:
+        """Read a run.
+
+        Raises:
+            CheckpointError: there is no run, or it cannot be read.
+        """
+        files = RunFolder(Path(folder))
+        config = files.read_config()
+        state, catalogue = read_model(files.checkpoint), Catalogue.load(files.ids)
+        state.model.texts = text_tables(
+            state.config.model, catalogue.query_texts, catalogue.item_texts
+        )
+        return cls(files, config, state, catalogue)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any weight."""
+        return fingerprint(self.state)
+
+    @torch.no_grad()
+    def query_vectors(
+        self,
+        *,
+        users: Sequence[object] | None = None,
+        history: Sequence[object] | None = None,
+        texts: Sequence[str] | None = None,
+    ) -> FloatArray:
+        """Return what to search an index with, float32 [n, dim].
+
+        Args:
+            users: ids of users of the training data; a row each. Of a text set: of its queries.
+            history: ids of items that one user had, latest first; one row.
+            texts: anything that one could ask; a row each.
+
+        Raises:
+            IdError: an id that is not in the training data.
+            ConfigError: a history or texts, for a model that knows users by id alone.
+        """
+        if sum(part is not None for part in (users, history, texts)) != 1:
+            raise ConfigError("query_vectors: wanted either users, history or texts")
+        if texts is not None:
+            table = token_table(self.config.model, texts)
+            bags = table.of(torch.arange(len(texts), device=self.state.device))
+            of_texts: FloatArray = self.state.model.encode_texts(bags).cpu().numpy()
+            return of_texts
+        if users is not None:
+            numbers = self.catalogue.user_numbers(users)
+            known = self.catalogue.histories.select(numbers)
+        else:
+            if isinstance(self.state.model.query_tower, TextTower):
+                raise ConfigError("history: this model answers texts; ask it with texts (--text)")
+            if self.config.model.query_tower != "history":
+                raise ConfigError(
+                    "history: this model was trained with query_tower = 'id' and knows only the "
+                    "users of its training data; train with --query-tower history"
+                )
+            items = self.catalogue.item_numbers(history or ())
+            known = Grouped(np.array([0, len(items)]), items)
+            numbers = np.array([-1])
+        kept = _latest(known, self.config.model.max_history)
+        parts = (numbers, kept.items, kept.offsets)
+        batch = Users(*(torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in parts))
+        queries = self.state.model.encode_queries(batch.to(self.state.device))
+        vectors: FloatArray = queries.cpu().numpy()
+        return vectors
+
+    def sample_queries(self, count: int = 1000, seed: int = 0) -> FloatArray:
+        """Return query vectors of users drawn by `seed`, float32 [at most count, dim]."""
+        users = self.catalogue.user_ids
+        drawn = np.random.default_rng(seed).permutation(len(users))[:count]
+        return self.query_vectors(users=users[np.sort(drawn)].tolist())
+
+    def lineage(self) -> dict[str, Any]:
+        """Return what an index of this run says of how it was made, JSON values.
+
+        model: the fingerprint of all weights. step: of the training. run: the folder's name.
+        vectors_normalised: whether the towers scale vectors to length 1 (metric and normalisation
+        of the search are the file's own).
+        """
+        lineage: dict[str, Any] = {
+            MODEL: self.fingerprint,
+            "step": self.state.step,
+            "run": self.files.path.resolve().name,
+            "vectors_normalised": self.config.model.normalize,
+        }
+        if not self.catalogue.has_index_ids():
+            lineage |= OWN_IDS_LINEAGE  # the ids are numbers
+        return lineage
+
+    def require_lineage(self, index: Index | LiveIndex) -> None:
+        """Check that an index was built from this model.
+
+        Raises:
+            LineageError: it was built from another, or says nothing of a model.
+        """
+        theirs, mine = index.lineage.get(MODEL), self.fingerprint
+        if theirs == mine:
+            return
+        made = "says nothing of a model" if theirs is None else f"built from model {theirs}"
+        if "run" in index.lineage:
+            made += f" (run {index.lineage['run']!r}, step {index.lineage.get('step')})"
+        raise LineageError(
+            f"{index.path or 'index'}: {made}; the query tower at hand is of model {mine} (run "
+            f"{self.files.path.resolve().name!r}, step {self.state.step}), and would ask in "
+            f"another space; build it anew with: poeem build {self.files.path}"
+        )
+
+
+def build_run(
+    folder: Path,
+    settings: BuildConfig | None = None,
+    *,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Index:
+    """Build the index of a run and save it, and checksums of its vectors beside it for a refresh.
+
+    With lists it is calibrated for `target_recall` with queries of users of the training data.
+
+    Args:
+        folder: of a run trained past its warm start.
+        settings: None = those of the run.
+        out: the file; None = `items.poeem` in the folder.
+        progress: called with vectors done and vectors in all.
+
+    Raises:
+        CheckpointError: no run. NotWarmError: stopped before its warm start. SaveError.
+    """
+    run = TrainedRun.load(folder)
+    settings = settings or run.config.build
+    if run.state.layer is None:
+        raise InputError(f"{folder}: a float twin, which has no index layer to build from")
+    ids, vectors = run.catalogue.index_ids(), run.state.model.all_items()
+    index = build_index(
+        run.state.quantizer(),
+        ids,
+        vectors,
+        metric=settings.metric,
+        titles=run.catalogue.index_titles(),
+        lineage=run.lineage(),
+        sample_queries=run.sample_queries() if run.config.layer.num_lists else None,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
+    path = out or run.files.index
+    index.save(path)
+    save_checksums(path, index, in_storage_order(index, ids, vector_checksums(vectors)))
+    return index
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the answers to the held-out pairs are; each dict has recall@20, precision@20, ...
+
+    num_users: users asked for, or queries: `asked_by` says which.
+    exact: exact search over the model's float vectors.
+    quantized: exact search over T(x), in torch; None without an index layer.
+    engine: the index file, searched by the engine; None where there is none.
+    health: figures of the codes.
+    """
+
+    num_users: int
+    exact: dict[str, float]
+    quantized: dict[str, float] | None
+    engine: dict[str, float] | None
+    health: dict[str, float]
+    asked_by: str = "users"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    index: Path | None = None,
+    search: SearchConfig | None = None,
+    prepared: Prepared | None = None,
+) -> Evaluation:
+    """Evaluate a run on its held-out pairs: float, quantized, and through its index file.
+
+    With inner products and all lists probed, `quantized` and `engine` are the same but for the
+    order of items with equal scores.
+
+    Args:
+        folder: of a run.
+        index: an index built from it; None = `items.poeem` in the folder, if it is there.
+        search: how to search the index; None = as the run's settings say.
+        prepared: what `prepare` returned for the same settings, where the caller has it already.
+
+    Raises:
+        LineageError: the index was built from another model.
+        DataError: the split has no held-out pairs; with `hold_out_valid`, no validation pairs.
+    """
+    run = TrainedRun.load(folder)
+    prepared = prepared or prepare(run.config)
+    run.catalogue.require_same(prepared.catalogue, run.files.ids)
+    measured = measured_pairs(run.config, prepared)
+    figures = evaluate_state(run.state, measured, prepared.pairs)
+    prefix = "quantized_"
+    quantized = {k[len(prefix) :]: v for k, v in figures.items() if k.startswith(prefix)}
+    path = index or (run.files.index if run.files.index.exists() else None)
+    engine = None
+    if path is not None:
+        opened = Index.open(path)
+        run.require_lineage(opened)
+        engine = measured.score(engine_ranking(opened, run, measured, search or run.config.search))
+    return Evaluation(
+        num_users=len(measured.users),
+        exact={k: v for k, v in figures.items() if k.startswith(("recall@", "precision@"))},
+        quantized=quantized or None,
+        engine=engine,
+        health={k: v for k, v in figures.items() if "@" not in k},
+        asked_by="users" if prepared.texts is None else "queries",
+    )
+
+
+def engine_ranking(
+    index: Index, run: TrainedRun, evaluation: EvaluationSet, settings: SearchConfig
+) -> IntArray:
+    """Return the item numbers int64 [n, 100] that the engine finds, without the excluded."""
+    users = run.catalogue.user_ids[evaluation.users].tolist()
+    queries = run.query_vectors(users=users)
+
+    def search(rows: IntArray, k: int) -> SearchResult:
+        found = index.search(
+            queries[rows],
+            min(k, index.num_items),
+            num_probes=settings.num_probes,
+            target_recall=settings.target_recall,
+            num_threads=settings.num_threads,
+        )
+        return SearchResult(run.catalogue.numbers_of_index_ids(found.ids), found.scores)
+
+    return search_excluding(search, evaluation, max(CUTOFFS))
+
+
+def _latest(histories: Grouped, count: int) -> Grouped:
+    """Return at most the first `count` items of each row."""
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], histories.lengths())
+    kept = place < count
+    return Grouped.by_row(histories.rows()[kept], histories.items[kept], len(histories))
