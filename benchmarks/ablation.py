@@ -2,7 +2,8 @@
 
 All begin at the same warm start of the same float twin, and train the same steps; recall is that of
 exact search over T(x), which is what the engine answers. A row is kept when it is done; called
-again, the script goes on with what is missing.
+again, the script goes on with what is missing, or was made with other defaults: each is compared
+with the "ours" of its own recipe only.
 
     POEEM_DATA=../shared/data python benchmarks/ablation.py gowalla --bytes 8
     python benchmarks/ablation.py movielens-1m --only "ours,product codes"
@@ -17,6 +18,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,11 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
-from poeem.training.twin import TwinFolder
+from poeem.training.twin import TwinFolder, settings_mark
 
+OURS = "ours"
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
-    "ours": {},
+    OURS: {},
     "product codes": {"layer": {"family": "product"}},
     "product codes without a rotation": {"layer": {"family": "product", "rotation": False}},
     "the plain distance instead of the queries'": {"layer": {"query_power": 0.0}},
@@ -78,33 +81,51 @@ def changed(config: Config, change: dict[str, dict[str, Any]]) -> Config:
 
 
 def row_of(
-    name: str, seed: int, num_bytes: int, found: dict[str, float], twin: TwinFolder, seconds: float
+    name: str, recipe: Config, num_bytes: int, found: dict[str, float], twin: TwinFolder
 ) -> dict[str, Any]:
-    """Return a row of the result file: recall of T(x), and beside it that of the float vectors."""
+    """Return a row of the result file: recall of T(x), and beside it that of the float vectors.
+
+    Args:
+        recipe: what was changed; `settings` and `recipe` of the row are the marks of both.
+    """
     exact = twin.figures()["recall@100"]
     measured = {key: found[f"quantized_{key}"] for key in METRICS}
     measured |= {key: found[key] for key in ("used_codewords", "distortion")}
     measured |= {"own_float_recall@100": found["recall@100"], "twin_recall@100": exact}
     measured |= {"over_twin": measured["recall@100"] / exact}
-    about = {"seed": seed, "bytes": num_bytes, "name": name, "label": name, "kind": "joint"}
-    about |= {"settings": str(CHANGES[name]), "bytes_per_item": num_bytes, "build_seconds": None}
-    rounded = {key: round(value, 5) for key, value in measured.items()}
-    return {**about, **rounded, "spent_seconds": round(seconds, 1), **stamp()}
+    about = {"seed": recipe.train.seed, "bytes": num_bytes, "name": name, "label": name}
+    about |= {"kind": "joint", "settings": mark_of(recipe, name), "recipe": mark_of(recipe, OURS)}
+    about |= {"bytes_per_item": num_bytes, "build_seconds": None}
+    return {**about, **{key: round(value, 5) for key, value in measured.items()}}
+
+
+def mark_of(recipe: Config, name: str) -> str:
+    """Return the mark of all settings of a row, those that nobody changed among them."""
+    return settings_mark(changed(recipe, CHANGES[name]), joint=True)
+
+
+def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
+    """Return by how many per cent each change moves recall@100, size by size.
+
+    Means over the seeds in which both the change and its own recipe's "ours" were run.
+    """
+    found = {(r["bytes"], r["name"], r["seed"]): r for r in rows}
+    ratios: dict[tuple[int, str], list[float]] = {}
+    for (size, name, seed), row in found.items():
+        ours = found.get((size, OURS, seed))
+        if name != OURS and ours is not None and ours["settings"] == row.get("recipe"):
+            ratio = row["recall@100"] / ours["recall@100"]
+            ratios.setdefault((size, name), []).append(ratio)
+    moved: dict[int, dict[str, float]] = {}
+    for (size, name), each in ratios.items():
+        moved.setdefault(size, {})[name] = 100 * (sum(each) / len(each) - 1)
+    return moved
 
 
 def draw(results: ResultFile, data: str) -> None:
     """Draw by how much each change moves recall@100 of ours, with the same seeds."""
     figure_class, canvas_class = import_matplotlib()
-    found = {(r["bytes"], r["name"], r["seed"]): r["recall@100"] for r in results.rows}
-    moved: dict[int, dict[str, float]] = {}
-    for size, name in {(r["bytes"], r["name"]): None for r in results.rows}:
-        pairs = [
-            found[size, name, seed] / found[size, "ours", seed]
-            for num_bytes, other, seed in found
-            if (num_bytes, other) == (size, name) and (size, "ours", seed) in found
-        ]
-        if pairs and name != "ours":
-            moved.setdefault(size, {})[name] = 100 * (sum(pairs) / len(pairs) - 1)
+    moved = moved_by(results.rows)
     if not moved:
         return
     height = 1.2 + 0.26 * max(map(len, moved.values()))
@@ -160,9 +181,9 @@ def main() -> None:
         twin = TwinFolder(work, seeded, prepared, evaluation)
         twin.train(Bar)
         for name in names:
-            if results.has(seed, options.bytes, name, str(CHANGES[name])):
-                continue
             recipe = recipe_config("ours-residual", seeded, options.bytes, seed)
+            if results.has(seed, options.bytes, name, mark_of(recipe, name)):
+                continue
             state = twin.joint_state(changed(recipe, CHANGES[name]))
             start = time.perf_counter()
             unwatched = dataclasses.replace(prepared, validation=None)
@@ -170,8 +191,9 @@ def main() -> None:
             state.model.eval()
             state.layer.eval()
             found = evaluate_state(state, evaluation, prepared.pairs)
-            seconds = time.perf_counter() - start
-            results.add(row_of(name, seed, options.bytes, found, twin, seconds))
+            spent = {"spent_seconds": round(time.perf_counter() - start, 1)}
+            row = row_of(name, recipe, options.bytes, found, twin)
+            results.add({**row, **spent, **stamp()})
             say(f"{name}: recall@100 {found['quantized_recall@100']:.4f}")
     results.save()
     draw(results, options.data)

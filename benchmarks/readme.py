@@ -359,10 +359,17 @@ def table() -> str:
 
 
 def rendered(text: str, blocks: dict[str, str]) -> str:
-    """Return a README's text with the figures of the result files."""
+    """Return a README's text with the figures of the result files.
+
+    Raises:
+        ValueError: a block has not exactly one place in the text, so its figures would not be seen.
+    """
     for name, block in blocks.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, b=block: m[1] + b + m[2], text, flags=re.S)
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        put = (lambda m, b=block: m[1] + b + "\n" + m[2]) if block else (lambda m: m[1] + m[2])
+        text, count = re.subn(pattern, put, text, flags=re.S)
+        if count != 1:
+            raise ValueError(f"{name}: got {count} places in the text, wanted one")
     return text
 
 

@@ -1,5 +1,6 @@
 """The README's first example runs as written, and its figures are those of the result files."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from poeem.config import Config
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -114,3 +117,62 @@ def test_figures_are_those_of_the_result_files():
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_block_without_a_place_is_an_error(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    readme = importlib.import_module("readme")
+    text = "a\n<!-- x -->\n<!-- /x -->\nb"
+    filled = "a\n<!-- x -->\none\n<!-- /x -->\nb"
+    assert readme.rendered(text, {"x": "one"}) == filled
+    assert readme.rendered(filled, {"x": "two\n"}) == filled.replace("one", "two\n")
+    assert readme.rendered(filled, {"x": ""}) == text
+    with pytest.raises(ValueError, match="y: got 0 places"):
+        readme.rendered(text, {"y": "one"})
+
+
+def _without_avx512(value):
+    """Return the result of a machine that has no AVX-512."""
+    if isinstance(value, list):
+        return [_without_avx512(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    gone = ("poeem avx512", "poeem avx512-vbmi", "avx512", "avx512-vbmi", "two queries")
+    gone += ("cycles_per_permute_of_128_bytes", "cycles_per_look_up_in_registers")
+    kept = {k: _without_avx512(v) for k, v in value.items() if k not in gone}
+    if "faiss ivfpq" in kept and "poeem avx512-vbmi" in value:  # lists.py runs the best kernel
+        kept["poeem avx2"] = value["poeem avx512-vbmi"]
+    return kept
+
+
+def test_tables_show_the_kernels_a_machine_has(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "engine"))
+    tables = importlib.import_module("tables")
+    whole = tables.result
+    monkeypatch.setattr(tables, "result", lambda name: _without_avx512(whole(name)))
+    for marker, text in tables.blocks().items():
+        assert text.strip(), marker
+        assert "VBMI" not in text, marker
+    assert "| bytes |  | AVX2 | IndexPQ |" in tables.flat("engine_flat")
+
+
+def test_an_ablation_compares_rows_of_one_recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ablation = importlib.import_module("ablation")
+    recipe = Config()
+    older = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, learning_rate=0.5))
+    assert ablation.mark_of(recipe, "ours") != ablation.mark_of(older, "ours")
+    assert ablation.mark_of(recipe, "ours") != ablation.mark_of(recipe, "commitment 0.1")
+
+    def row(name, config, recall, seed=0):
+        marks = {"settings": ablation.mark_of(config, name)}
+        marks["recipe"] = ablation.mark_of(config, "ours")
+        return {"seed": seed, "bytes": 8, "name": name, "recall@100": recall, **marks}
+
+    rows = [
+        row("ours", recipe, 0.5),
+        row("commitment 0.1", recipe, 0.55),
+        row("no revival", older, 0.9),  # would be +80 % of a recipe that it was not made with
+    ]
+    assert ablation.moved_by(rows) == {8: {"commitment 0.1": pytest.approx(10.0)}}
+    assert ablation.moved_by(rows[1:]) == {}
