@@ -61,8 +61,10 @@ def test_a_comparison_becomes_lines(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     readme = importlib.import_module("readme")
 
-    def mean(num_bytes, name, recall):
-        return {"bytes": num_bytes, "name": name, "figures": {"recall@100": {"mean": recall}}}
+    def mean(num_bytes, name, recall, seconds=None):
+        recalls = {"recall@100": {"mean": recall}}
+        about = {"bytes": num_bytes, "name": name, "label": name.upper(), "figures": recalls}
+        return {**about, "build_cpu_seconds": seconds}
 
     found = {
         "config": {"layer": {"family": "residual"}},
@@ -70,7 +72,8 @@ def test_a_comparison_becomes_lines(monkeypatch):
             mean(0, "float", 0.5),
             mean(8, "opq", 0.3),
             mean(8, "paper", 0.33),
-            mean(8, "ours-residual", 0.44),
+            mean(8, "rq", 0.4, 6.1),
+            mean(8, "ours-residual", 0.44, 0.25),
         ],
         "verdicts": [
             {
@@ -102,8 +105,13 @@ def test_a_comparison_becomes_lines(monkeypatch):
     }
     lines = readme.comparison({"toys": found}).splitlines()
     assert lines[2] == (
-        "| toys | 8 | 2 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 |"
+        "| toys | 8 | 2 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 | 6.1 / 0.25 |"
     )
+    assert lines[-1].endswith(
+        "Ours is ahead in 1 of 1 cases. Faiss residual with a wide beam was not run on toys at 8."
+    )
+    found["verdicts"][1]["over_best"] = 0.99
+    assert "ahead in 0 of 1 cases, behind in toys at 8." in readme.comparison({"toys": found})
     assert "over the seeds" in lines[-1]
     assert len(lines) == 5
     assert readme.comparison({}) == ""

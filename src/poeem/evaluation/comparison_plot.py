@@ -16,6 +16,7 @@ _COLOURS = (
     *("#6d597a", "#8d6b94", "#b497bd", "#7f5539", "#b08968"),
 )
 _JOINT = ("#e9a178", "#d9622b", "#a8421a", "#7a2c0e")
+_LEVEL = {"color": "#b08968", "ls": ":"}
 _MARKS = "osD^vP*X<>ph8d"
 
 
@@ -39,9 +40,12 @@ def save_comparison_picture(rows: Sequence[Figures], title: str, path: Path) -> 
     style = {name: (_JOINT[-1 - at % len(_JOINT)], 2.6) for at, name in enumerate(reversed(joint))}
     style |= {name: (_COLOURS[at % len(_COLOURS)], 1.3) for at, name in enumerate(after)}
     for axes, metric in zip(figure.subplots(1, 2), _SHOWN, strict=True):
-        for mean in found:
-            if mean.kind == "float":
-                axes.axhline(mean.figures[metric]["mean"], color="#555", ls="--", label=mean.label)
+        for mean in (each for each in found if not each.bytes):
+            # Without a budget, and too large for the axis: a level to compare with.
+            style_of = {"color": "#555", "ls": "--"} if mean.kind == "float" else _LEVEL
+            size = f", {mean.bytes_per_item:,.0f} bytes" if mean.bytes_per_item else ""
+            level = mean.figures[metric]["mean"]
+            axes.axhline(level, label=f"{mean.label}{size}", **style_of)
         for at, name in enumerate(names):
             line = [mean for mean in found if mean.name == name]
             _draw_line(axes, line, metric, style[name], _MARKS[at % len(_MARKS)])
