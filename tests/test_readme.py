@@ -104,9 +104,8 @@ def test_a_comparison_becomes_lines(monkeypatch):
         ],
     }
     lines = readme.comparison({"toys": found}).splitlines()
-    assert lines[2] == (
-        "| toys | 8 | 2 | 0.5000 | 0.4000, RQ | **0.4400** | **1.100** | 0.880 | 1.100 | 6.1 / 0.25 |"
-    )
+    cells = ["toys", "8", "2", "0.5000", "0.4000, RQ", "**0.4400**", "**1.100**", "0.880", "1.100"]
+    assert lines[2] == "| " + " | ".join([*cells, "6.1 / 0.25"]) + " |"
     assert lines[-1].endswith(
         "Ours is ahead in 1 of 1 cases. Faiss residual with a wide beam was not run on toys at 8."
     )

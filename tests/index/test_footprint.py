@@ -40,6 +40,49 @@ print((peak() - before) / index.info()["total_bytes"])
 """
 
 
+NO_THREAD_LEFT = """
+import os, sys
+import numpy as np
+import poeem
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+index = poeem.Index.open(sys.argv[1])
+queries = np.ones((300, index.dim), np.float32)
+before = threads()
+for num_threads in (2, 5, 0):
+    index.search(queries, 10, num_threads=num_threads)
+    index.search(queries[:1], 10, num_threads=num_threads)
+    index.search(queries[:1], 10, num_threads=num_threads, allowed=np.arange(7))
+print(before, threads())
+"""
+
+# A thread keeps the interpreter until it waits for something, so the main one only goes on while
+# the other searches if the search lets go of the interpreter.
+LETS_GO = """
+import sys, threading
+import numpy as np
+import poeem
+
+sys.setswitchinterval(1e6)
+index = poeem.Index.open(sys.argv[1])
+queries = np.random.default_rng(0).standard_normal((2000, index.dim), np.float32)
+begun, ended = threading.Event(), []
+
+def search():
+    begun.set()
+    index.search(queries, 100)
+    ended.append(True)
+
+thread = threading.Thread(target=search)
+thread.start()
+begun.wait()
+print("before the end" if not ended else "after it")
+thread.join()
+"""
+
+
 def run(code: str, *arguments: object) -> str:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -62,3 +105,34 @@ def test_peak_memory_is_the_index_and_a_tenth(num_lists, family, tmp_path):
         shape = Shape("ip", num_items, 8, 256, sub_dim, num_lists, ids="uint32", family=family)
         random_index(shape).save(tmp_path / name)
     assert float(run(PEAK, tmp_path / "small", tmp_path / "x")) < 1.1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("num_lists", [0, 50])
+def test_no_thread_stays(num_lists, tmp_path):
+    # Enough codes that one query is worth several threads.
+    random_index(Shape("ip", 3_000_000, 8, 256, 2, num_lists)).save(tmp_path / "x")
+    before, after = run(NO_THREAD_LEFT, tmp_path / "x").split()
+    assert before == after
+
+
+def test_a_search_lets_go_of_the_interpreter(tmp_path):
+    random_index(Shape("ip", 1_000_000, 8, 256, 2)).save(tmp_path / "x")
+    assert run(LETS_GO, tmp_path / "x").strip() == "before the end"
+
+
+@pytest.mark.parametrize(
+    ("num_lists", "ids", "id_bytes"),
+    [(0, "positions", 0), (0, "uint32", 4), (64, "uint32", 4), (64, "positions", 4)],
+)
+@pytest.mark.parametrize("num_subspaces", [4, 8, 16])
+def test_product_codes_take_their_bytes_and_a_hundredth(
+    num_subspaces, num_lists, ids, id_bytes, tmp_path
+):
+    # With lists items stand by list, so the order itself takes the 4 bytes.
+    shape = Shape("ip", 500_000, num_subspaces, 256, 4, num_lists, ids=ids)
+    index = random_index(shape)
+    index.save(tmp_path / "x")
+    wanted = shape.num_items * (num_subspaces + id_bytes)
+    for size in (index.info()["total_bytes"], (tmp_path / "x").stat().st_size):
+        assert wanted <= size <= 1.01 * wanted

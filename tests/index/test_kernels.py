@@ -172,6 +172,13 @@ def test_batches_parts_and_heads(kernel, metric, num_codewords, family):
     assert_engine_is_reference(index, queries.reshape(35, 2, 16)[:2], 10, num_threads=4)
 
 
+@pytest.mark.parametrize("num_lists", [0, 30])
+@pytest.mark.parametrize("k", [500, 2000, 19_999, 20_000, 25_000])
+def test_answers_of_any_length(kernel, k, num_lists):
+    shape = Shape("ip", 20_000, 8, 256, 2, num_lists, ids="uint32")
+    assert_engine_is_reference(random_index(shape), random_queries(2, 16), k, num_threads=2)
+
+
 def test_lists_are_split_among_threads(kernel):
     shape = Shape("l2", 100_000, 24, 256, 1, 20)
     assert_engine_is_reference(random_index(shape), random_queries(1, 24), 10, num_threads=4)
