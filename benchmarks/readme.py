@@ -126,9 +126,7 @@ def _not_run(found: dict[str, dict[str, Any]]) -> str:
     ]
     behind = [f"{n} at {v['bytes']}" for n, v, _ in verdicts if v["over_best"] < 1]
     missing = [
-        f"{n} at {v['bytes']}"
-        for n, v, each in verdicts
-        if at(each, v["bytes"], "rq-wide") is None
+        f"{n} at {v['bytes']}" for n, v, each in verdicts if at(each, v["bytes"], "rq-wide") is None
     ]
     text = f"Ours is ahead in {len(verdicts) - len(behind)} of {len(verdicts)} cases"
     text += f", behind in {', '.join(behind)}." if behind else "."

@@ -1,8 +1,9 @@
 """Queries per second against recall of the true neighbours, all rivals on one picture.
 
 Product codes of as many bytes in as many lists for us and Faiss, and residual codes for us; ScaNN's
-own 4-bit codes of at most as many bytes, in a tree; hnswlib over float vectors, which takes many
-times the memory. Each rival's one setting (lists probed, leaves searched, ef) is swept, rivals in
+own 4-bit codes of at most as many bytes, in a tree of fewer and of more leaves, with the
+anisotropic threshold that finds most; hnswlib over float vectors, which takes many times the
+memory. Each rival's one setting (lists probed, leaves searched, ef) is swept, rivals in
 turns.
 
 python benchmarks/engine/curves.py --items 1000000 --bytes 16
@@ -28,7 +29,7 @@ from datasets import (
     source_of,
     true_neighbours,
 )
-from rivals import SUMS
+from rivals import MORE_LEAVES, SUMS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
@@ -39,6 +40,7 @@ SWEEPS = {
     SUMS: (*PROBES, 0),
     "faiss ivfpq": PROBES,
     "scann": (*PROBES, 512),
+    MORE_LEAVES: tuple(4 * probes for probes in (*PROBES, 512)),
     "hnswlib": (100, 150, 200, 300, 500, 800),
 }
 CASES = ("one, 1 thread", "batch, 1 thread", "one, 2 thread", "batch, 2 thread")

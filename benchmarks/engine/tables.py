@@ -319,7 +319,6 @@ TABLES = {
     "engine_curves": ("curves", lambda: curves("engine_curves")),
     "engine_curves_128": ("curves_128", lambda: curves("engine_curves_128")),
     "engine_curves_glove": ("curves_glove", lambda: curves("engine_curves_glove")),
-    "engine_curves_glove_50": ("curves_glove_50", lambda: curves("engine_curves_glove_50")),
     "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
     "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
