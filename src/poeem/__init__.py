@@ -48,7 +48,7 @@ from poeem.errors import (
 )
 from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes, refresh_index
-from poeem.live import LiveIndex, LiveView, PendingChanges, pending_changes
+from poeem.live import LiveIndex, LiveView, PendingChanges, pending_changes, swap_index
 from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from poeem.quantize.layer_state import Phase
     from poeem.training.losses import distillation_loss, in_batch_softmax, list_softmax
     from poeem.training.refresh import refresh
+    from poeem.training.trained import TrainedRun
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ _ON_FIRST_USE = {
     "IndexLayer": "poeem.quantize.layer",
     "IndexOutput": "poeem.quantize.layer",
     "Phase": "poeem.quantize.layer_state",
+    "TrainedRun": "poeem.training.trained",
     "distillation_loss": "poeem.training.losses",
     "export_faiss": "poeem.interchange.faiss_export",
     "export_npz": "poeem.interchange.npz",
@@ -132,6 +134,7 @@ __all__ = [
     "TensorError",
     "TitlesError",
     "TrainedQuantizer",
+    "TrainedRun",
     "TrainingInterrupted",
     "TruncatedIndexError",
     "UnparsableRowsError",
@@ -152,6 +155,7 @@ __all__ = [
     "pending_changes",
     "refresh",
     "refresh_index",
+    "swap_index",
     "to_faiss",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +20,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     removed and whatever `path` held before is untouched.
 
     Raises:
-        SaveError: the disk is full, the folder is missing or not writable.
+        SaveError: the disk is full, the folder is missing or not writable, or `path` is a device,
+            a pipe or a socket, which a file would take the place of.
     """
     target = Path(path)
     try:
+        _refuse_devices(target)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         os.close(handle)
     except OSError as error:
@@ -44,6 +47,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _refuse_devices(target: Path) -> None:
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("it is no file, and would be replaced by one")
 
 
 def replace_file(source: Path, target: Path) -> None:

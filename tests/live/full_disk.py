@@ -57,12 +57,12 @@ def main(folder: Path) -> None:
         assert_holds(reader, model)
     before = path.read_bytes()
     assert "No space left" in refused(live.compact)
-    assert "No space left" in refused(lambda: Index.open(path).save(path))
+    assert "No space left" in refused(lambda: Index.open(path).save(folder / "copy.poeem"))
     assert "No space left" in refused(lambda: model.fresh().save(folder / "other.poeem"))
     assert path.read_bytes() == before
     names = {file.name for file in folder.iterdir()}
     assert not any("tmp" in name or name.endswith(".next") for name in names), names
-    assert "other.poeem" not in names
+    assert not {"copy.poeem", "other.poeem"} & names
     assert_holds(live, model)
     (folder / "filler").unlink()  # there is room again
     model.update(live, 20)

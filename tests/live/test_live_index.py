@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poeem import Index, LiveIndex, build_index_from_codes, pending_changes
+from poeem.errors import ChangesError, ConfigError, IndexLockedError, SaveError
 from poeem.index.encode import encode
 from poeem.live import swap_index, view
 from tests.index.helpers import Shape, random_index, random_queries
@@ -217,6 +220,67 @@ def test_swapping_a_file_with_or_without_changes_beside(tmp_path):
     swap_index(path, other.fresh())
     with LiveIndex.open(path) as live:
         assert_holds(live, other)
+
+
+def test_an_index_with_changes_beside_is_not_pulled_from_under_them(tmp_path):
+    model, other = Model(Shape(num_items=30)), Model(Shape("l2", 40, 5, 300, 3, 4))
+    path = model.save(tmp_path / "i.poeem")
+    (tmp_path / "link").symlink_to(path)
+    with LiveIndex.open(path) as live, LiveIndex.open(path, read_only=True) as reader:
+        model.add(live, 3)
+        live.compact()  # nothing is pending, and still the changes are of this snapshot
+        before = path.read_bytes()
+        for name in ("i.poeem", "link"):
+            with pytest.raises(SaveError, match=r"i.poeem.changes holds .* poeem.swap_index"):
+                other.fresh().save(tmp_path / name)
+        with pytest.raises(IndexLockedError):
+            swap_index(path, other.fresh())
+        assert path.read_bytes() == before
+        assert_holds(live, model)
+        assert_holds(reader, model)
+    swap_index(tmp_path / "link", other.fresh())
+    with LiveIndex.open(path) as live:
+        assert_holds(live, other)
+    path.unlink()
+    with pytest.raises(ChangesError, match="changes of an index that is not there"):
+        swap_index(path, other.fresh())
+
+
+def test_a_writer_neither_changes_nor_replaces_what_others_put_there(tmp_path):
+    model, other = Model(Shape(num_items=30)), Model(Shape("l2", 40, 5, 300, 3, 4))
+    path = model.save(tmp_path / "i.poeem")
+    with LiveIndex.open(path) as live:
+        model.add(live, 3)
+        other.fresh().save(tmp_path / "new.poeem")
+        os.replace(tmp_path / "new.poeem", path)  # as who copies files to a server does
+        put_there = path.read_bytes()
+        for change in (
+            live.compact,
+            lambda: live.replace(model.fresh()),
+            lambda: live.remove(live.ids[:1]),
+        ):
+            with pytest.raises(ChangesError, match="another file than this writer opened"):
+                change()
+        assert path.read_bytes() == put_there
+        assert_holds(live, model)  # searches go on
+
+
+def test_the_items_of_a_moment_as_an_index(tmp_path):
+    model = Model(Shape(num_items=30, num_lists=3, ids="uint32", titles=True))
+    path = model.save(tmp_path / "i.poeem")
+    with LiveIndex.open(path) as live:
+        model.add(live, 5)
+        model.remove(live, 7)
+        index = live.view().to_index()
+        model.add(live, 1)
+        assert len(index) == 28
+        queries = random_queries(5, index.dim)
+        index.save(tmp_path / "copy.poeem")
+        with LiveIndex.open(tmp_path / "copy.poeem") as copy:  # with no changes of its own
+            assert_same(copy.search(queries, 30), index.search(queries, 30))
+        live.remove(live.ids)
+        with pytest.raises(ConfigError, match="no item is left"):
+            live.view().to_index()
 
 
 def test_what_is_pending(tmp_path):

@@ -139,6 +139,35 @@ def test_state_without_progress_is_refused_and_nothing_changes():
     assert all(torch.equal(before[k], v) for k, v in layer.state_dict().items())
 
 
+def test_a_model_from_before_it_had_a_layer_can_be_loaded():
+    tower = torch.nn.Linear(2, 2)
+    model = torch.nn.ModuleDict({"index": IndexLayer(16, **SMALL), "tower": torch.nn.Linear(2, 2)})
+    before = {f"tower.{name}": value for name, value in tower.state_dict().items()}
+    found = model.load_state_dict(before, strict=False)
+    assert {"index.codebooks", "index.progress"} <= set(found.missing_keys)
+    assert torch.equal(model["tower"].weight, tower.weight)
+    assert model["index"].phase is Phase.PASS_THROUGH
+    with pytest.raises(RuntimeError, match=r"index\.progress"):
+        model.load_state_dict(before)
+    part = before | {"index.codebooks": model["index"].codebooks}
+    with pytest.raises(CheckpointError, match="progress: got nothing"):  # of which phase?
+        model.load_state_dict(part, strict=False)
+
+
+def test_a_rotation_that_drifts_is_found_in_training():
+    layer = warm_layer(family="product")
+    adam = torch.optim.Adam(layer.parameters(), lr=1e-2)  # the rotation too, which is the mistake
+
+    def train():
+        for _ in range(250):
+            adam.zero_grad()
+            layer(sample(40)).loss.backward()
+            adam.step()
+
+    with pytest.raises(InputError, match=r"rotation: R R\^T is off .* poeem.GivensDescent"):
+        train()
+
+
 def test_bad_states_leave_the_phase():
     fresh, state = IndexLayer(16, **SMALL), warm_layer().state_dict()
     with pytest.raises(CheckpointError, match=r"progress: got \[7, 0, 0\]"):

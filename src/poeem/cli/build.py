@@ -13,6 +13,7 @@ from poeem.cli.output import Json, answers, counting, print_json
 from poeem.config import BuildConfig
 from poeem.errors import ConfigError, InputError
 from poeem.index import Index, build_index_from_codes
+from poeem.live import swap_index
 
 EXAMPLES = """
 poeem build runs/shop
@@ -88,7 +89,7 @@ def build(
         path = out or run / "items.poeem"
         if sample_queries is not None:
             index = index.calibrated(load_array("--sample-queries", sample_queries))
-            index.save(path)
+            swap_index(path, index)
     else:
         if out is None or codes is None or codebooks is None:
             raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
@@ -101,7 +102,7 @@ def build(
                 None if sample_queries is None else load_array("--sample-queries", sample_queries)
             ),
         )
-        index.save(out)
+        swap_index(out, index)
         path = out
     info = {**index.info(), "path": str(path), "file_bytes": path.stat().st_size}
     if json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from poeem.cli.find import index_file
+from poeem.cli.find import index_file, open_index
 from poeem.cli.output import Json, answers, print_json
 from poeem.errors import ConfigError
 from poeem.index import Index
@@ -46,14 +47,17 @@ def export(
     """Write an index for Faiss, or as plain arrays for anything else.
 
     Faiss gives the same answers: its tables are set, nothing is trained. Titles and lineage go into
-    npz and Parquet, but have no place in a Faiss index.
+    npz and Parquet, but have no place in a Faiss index. Changes beside the file are part of it.
     """
     if to not in (None, *EXPORTS):
         raise ConfigError(f"--to: got {to!r}, wanted one of {', '.join(EXPORTS)}")
     kind = to or export_kind(out)
     if num_probes is not None and kind != "faiss":
         raise ConfigError(f"--num-probes: got {num_probes}, which {kind} has no place for")
-    index = Index.open(index_file(file))
+    opened = open_index(index_file(file))
+    index = opened if isinstance(opened, Index) else opened.view().to_index()
+    if _same(index_file(file), out):
+        raise ConfigError(f"out: got {out}, the index itself, wanted another file")
     if kind == "faiss":
         from poeem.interchange.faiss_export import export_faiss
 
@@ -73,3 +77,7 @@ def export(
     else:
         line = f"{out}: {kind}, {len(index):,} items, {size:,} bytes"
         answers().print(line, soft_wrap=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.exists(other) and os.path.samefile(one, other)

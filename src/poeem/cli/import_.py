@@ -13,6 +13,7 @@ from poeem.config import BuildConfig
 from poeem.errors import ConfigError
 from poeem.index import Index
 from poeem.interchange.kinds import IMPORTS, import_kind
+from poeem.live import swap_index
 
 EXAMPLES = """
 poeem import their.faiss items.poeem
@@ -64,7 +65,7 @@ def import_index(
     if rotation is not None and kind != "authors":
         raise ConfigError(f"--rotation: got {rotation}, which is for --from authors only")
     index = _read(file, kind, metric, rotation)
-    index.save(out)
+    swap_index(out, index)
     info = {**index.info(), "path": str(out), "kind": kind, "file_bytes": out.stat().st_size}
     if json:
         print_json(info)

@@ -12,6 +12,9 @@ from poeem.index.calibration import Calibration
 from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
 from poeem.types import Array, Family, FloatArray, IntArray, Metric, QuantizerParts
 
+# What the database of changes of an index is called beside its file (`poeem.live`).
+CHANGES_SUFFIX = ".changes"
+
 # Flags of a filter: 8 bytes an item and call at most.
 MAX_FLAGS_PER_ITEM = 8
 

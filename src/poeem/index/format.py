@@ -84,7 +84,7 @@ def write_index(contents: IndexContents, path: Path) -> None:
         metadata[f"crc32.{name}"] = crc_text(tensor).decode()
 
     with (
-        atomic_write(path.resolve() if path.is_symlink() else path) as temporary,
+        atomic_write(path.resolve() if os.path.islink(path) else path) as temporary,
         open(temporary, "wb") as file,
     ):
         file.write(encode_header(metadata, tensors))

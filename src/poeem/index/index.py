@@ -15,11 +15,20 @@ import numpy as np
 from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
-from poeem.errors import CodesError, ConfigError, CorruptIndexError, DtypeError, IdError, ShapeError
+from poeem.errors import (
+    CodesError,
+    ConfigError,
+    CorruptIndexError,
+    DtypeError,
+    IdError,
+    InputError,
+    SaveError,
+    ShapeError,
+)
 from poeem.index.arguments import check_ids
 from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
-from poeem.index.contents import IndexContents
+from poeem.index.contents import CHANGES_SUFFIX, IndexContents
 from poeem.index.engine import native_arrays, pack_bits
 from poeem.index.format import read_index, tensors_of, write_index
 from poeem.index.header import normalisation_of, version_of
@@ -90,10 +99,13 @@ class Index:
         A link stays one; the file that it leads to is replaced.
 
         Raises:
-            SaveError: the system refused; what was at `path` is untouched.
+            SaveError: the system refused, or changes of a `LiveIndex` are beside the file, which
+                belong to the index that is there; what was at `path` is untouched.
             DtypeError: path is no path.
         """
-        write_index(self._contents, _as_path(path))
+        path = _as_path(path)
+        _check_no_changes(path)
+        write_index(self._contents, path)
 
     def search(
         self,
@@ -431,8 +443,21 @@ class Index:
         )
 
 
+def _check_no_changes(path: Path) -> None:
+    """Refuse to pull an index from under its changes."""
+    beside = Path(os.path.realpath(path) + CHANGES_SUFFIX)
+    if os.path.lexists(beside):
+        raise SaveError(
+            f"{path}: not written, {beside.name} holds changes of the index that is there; put "
+            "this one in its place with poeem.swap_index(path, index), which replaces both"
+        )
+
+
 def _as_path(path: Any) -> Path:
     try:
-        return Path(path)
+        found = Path(path)
     except TypeError:
         raise DtypeError(f"path: got {path!r}, wanted a path") from None
+    if "\0" in str(found):
+        raise InputError(f"path: got {path!r}, wanted one without a NUL character")
+    return found

@@ -141,10 +141,17 @@ class Changes:
             if folded is None:
                 raise ChangesError(
                     f"{self.path}: changes of another snapshot than the one beside it; bring that "
-                    "back, or remove this file and the one that ends in .writer to lose them"
+                    "back, or remove this file and the one that ends in .writer to lose them: "
+                    f"{self._count()}"
                 )
             number = max(folded, number)
             return series, number, self._after(number, like, series)
+
+    def _count(self) -> str:
+        """Say how many changes the database holds."""
+        with self._errors(writing=False):
+            count = self._connection.execute("SELECT count(*) FROM changes").fetchone()[0]
+        return f"{count:,} changes" if count else "none is in it"
 
     def _after(self, number: int, like: IndexContents, series: Series) -> list[Batch]:
         """Return the changes after this one, without a gap."""

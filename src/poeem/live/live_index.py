@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from poeem import _native
 from poeem.config import SearchConfig
-from poeem.errors import ConfigError
+from poeem.errors import ChangesError, ConfigError
 from poeem.index.calibration import Calibration
 from poeem.index.index import Index
 from poeem.live.places import Places
@@ -20,15 +20,29 @@ from poeem.types import FloatArray, IntArray, Metric, SearchResult
 
 
 def swap_index(path: str | os.PathLike[str], index: Index) -> None:
-    """Put an index in the place of a file: by `LiveIndex.replace` where there are changes beside.
+    """Save an index, in the place of the one that is there and of the changes made to that.
+
+    What `Index.save` does, but where changes of a `LiveIndex` are beside the file they go with the
+    index that they belong to, and readers pick up the new one by themselves. How a nightly rebuild
+    is put in its place; a process that has the index open to change it calls `LiveIndex.replace`.
+
+    Args:
+        path: of the index file; may be missing.
+        index: of any quantizer and metric.
 
     Raises:
         IndexFileError: the file, or what is beside it, cannot be used, or a writer has it open.
         SaveError: the system refused; the file is as it was.
     """
-    if not Places.of(path).changes.exists():
+    places = Places.of(path)
+    if not os.path.exists(places.changes):
         index.save(path)
         return
+    if not os.path.exists(places.snapshot):
+        raise ChangesError(
+            f"{places.changes}: changes of an index that is not there; bring it back, or remove "
+            "this file and the one that ends in .writer to lose them"
+        )
     with LiveIndex.open(path) as live:
         live.replace(index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ def pending_changes(path: Any) -> PendingChanges:
         IndexFileError: the index, or the changes beside it, cannot be used.
     """
     places = Places.of(path)
-    changes = Changes(places.changes, writable=False) if places.changes.exists() else None
+    changes = Changes(places.changes, writable=False) if os.path.exists(places.changes) else None
     try:
         view, series, batches = read(places, changes, verify=False)
     finally:
@@ -49,7 +50,7 @@ def pending_changes(path: Any) -> PendingChanges:
         num_changes=len(batches),
         num_put=sum(len(batch.put) for batch in batches),
         num_removed=sum(len(batch.removed) for batch in batches),
-        changes_bytes=sum(file.stat().st_size for file in beside if file.exists()),
+        changes_bytes=sum(file.stat().st_size for file in beside if os.path.exists(file)),
         generation=0 if live is None else live.generation,
         age_seconds=max(0.0, time.time() - batches[0].made) if batches else 0.0,
         series=None if series is None else series.series,

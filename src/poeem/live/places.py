@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poeem.errors import DtypeError
+from poeem.index.contents import CHANGES_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Places:
     @property
     def changes(self) -> Path:
         """The database of changes."""
-        return self._beside("changes")
+        return self.snapshot.with_name(self.snapshot.name + CHANGES_SUFFIX)
 
     @property
     def writer(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from poeem.errors import ChangesError, IndexFileError, NonFiniteError
@@ -24,7 +25,7 @@ def check_changes(path: Any) -> IndexFileError | None:
     places = Places.of(path)
     try:
         record = record_of(places.writer)
-        if not places.changes.exists():
+        if not os.path.exists(places.changes):
             load(places, None, record, verify=False)
             return None
         changes = Changes(places.changes, writable=False)
@@ -43,4 +44,4 @@ def check_changes(path: Any) -> IndexFileError | None:
 def has_changes(path: Any) -> bool:
     """Return whether there is anything beside an index file to check."""
     places = Places.of(path)
-    return places.changes.exists() or places.writer.exists()
+    return os.path.exists(places.changes) or os.path.exists(places.writer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from poeem.checks import as_array
 from poeem.config import SearchConfig
 from poeem.errors import ConfigError, IdError, ShapeError
 from poeem.index.arguments import PADDING_ID, check_ids
+from poeem.index.builder import narrow_ids
 from poeem.index.calibration import Calibration
 from poeem.index.contents import IndexContents
 from poeem.index.engine import pack_bits
 from poeem.index.index import Index
 from poeem.index.search_call import check_search, padded
-from poeem.live.rows import Rows, concatenate
+from poeem.live.rows import Rows, concatenate, contents_of
 from poeem.live.segment import Segment
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
 
@@ -191,6 +193,18 @@ class LiveView:
         if not parts:
             return self.snapshot.rows()
         return parts[0] if len(parts) == 1 else concatenate(parts).in_storage_order()
+
+    def to_index(self) -> Index:
+        """Return an index of the items of this moment, which never changes; arrays are copied.
+
+        Raises:
+            ConfigError: no item is left, and an index has at least one.
+        """
+        if not self.num_items:
+            raise ConfigError("index: no item is left, wanted at least one")
+        rows = self.rows()
+        contents = contents_of(rows, self.contents)
+        return Index(dataclasses.replace(contents, ids=narrow_ids(rows.ids), live=None))
 
     def reconstruct(self, ids: Any) -> FloatArray:
         """Return T(x) of items, float32 [n, dim]: see `Index.reconstruct`.

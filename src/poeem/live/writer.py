@@ -29,7 +29,7 @@ from poeem.live.loading import Known, apply, load
 from poeem.live.places import Places
 from poeem.live.rows import Rows, contents_of, no_rows
 from poeem.live.view import LiveView
-from poeem.live.writer_lock import Acknowledged, Watch, WriterLock
+from poeem.live.writer_lock import Acknowledged, Watch, WriterLock, stamp_of
 from poeem.types import IntArray
 
 
@@ -61,6 +61,7 @@ class Writer:
         self._usable = True
 
     def _start(self, verify: bool) -> None:
+        self._stamp = stamp_of(self._places.snapshot)
         record = self._lock.record()
         self.view, found = load(self._places, self._changes, record, verify=verify)
         contents = self.view.contents
@@ -150,6 +151,7 @@ class Writer:
             raise InputError(
                 f"ids: a change of {size} bytes, wanted at most {MAX_BATCH_BYTES}; make several"
             )
+        self._require_snapshot()
         _native.let_searches_in()
         batch = Batch(self.view.number + 1, time.time(), put, removed)
         view = apply(self.view, [batch])
@@ -186,7 +188,9 @@ class Writer:
     def _swap(self, snapshot: Index, number: int) -> None:
         """Put the snapshot in its place, and go on from it. The rename is what folds."""
         view = apply(LiveView.of_index(snapshot, number), self._since or [])
+        self._require_snapshot()
         replace_file(self._places.next, self._places.snapshot)
+        self._stamp = stamp_of(self._places.snapshot)
         self.view = view
         self._folded = number
         self._since = None
@@ -200,6 +204,14 @@ class Writer:
             series = dataclasses.replace(self._series, floor=self._folded)
             self._changes.forget(series)
             self._series = series
+
+    def _require_snapshot(self) -> None:
+        """Neither change nor replace an index that somebody else has put there."""
+        if stamp_of(self._places.snapshot) != self._stamp:
+            raise ChangesError(
+                f"{self._places.snapshot}: another file than this writer opened was put there; "
+                "nothing was changed; wanted it put there by LiveIndex.replace of this writer"
+            )
 
     def _require_usable(self) -> None:
         if self._process != os.getpid():
@@ -244,7 +256,7 @@ class Reader:
     def _load(self, seen: tuple[object, bytes]) -> None:
         if self._process != os.getpid():  # a connection must not be used after a fork
             self._process, self._changes = os.getpid(), None
-        if self._changes is None and self._places.changes.exists():
+        if self._changes is None and os.path.exists(self._places.changes):
             self._changes = Changes(self._places.changes, writable=False)
         known = Known(self._view, seen[0]) if self._seen and self._seen[0] == seen[0] else None
         self._view, _ = load(self._places, self._changes, seen[1], verify=self._verify, known=known)

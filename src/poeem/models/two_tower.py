@@ -75,8 +75,18 @@ class TwoTower(nn.Module):
         """Return item vectors float32 [n, dim] for item numbers int64 [n]."""
         if isinstance(self.item_tower, IdTower):
             return self._finish(self.item_mlp(self.item_tower(items)))
+        return self.encode_documents(self._texts().documents.of(items))
+
+    def encode_documents(self, bags: TokenBags) -> Tensor:
+        """Return item vectors float32 [n, dim] of any texts.
+
+        Raises:
+            ConfigError: the items of this model are no texts.
+        """
         tower = self.query_tower if self.item_tower is None else self.item_tower
-        return self._finish(self.item_mlp(tower(self._texts().documents.of(items))))
+        if not isinstance(tower, TextTower):
+            raise ConfigError("text: this model's items are ids, not texts; train a text set")
+        return self._finish(self.item_mlp(tower(bags)))
 
     @torch.no_grad()
     def all_items(self, batch_size: int = 65_536) -> Tensor:

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from poeem.config import LayerConfig, flat_arguments
 from poeem.errors import ConfigError, ShapeError
-from poeem.quantize import coarse
+from poeem.quantize import coarse, ranks
 from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.layer_state import LayerState, Phase
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import query_metric, starting_point
 from poeem.types import Array, FloatArray, QuantizerParts
+
+# A step in so many looks whether the rotation is one: dim^3 operations.
+_STEPS_BETWEEN_CHECKS = 100
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class IndexLayer(LayerState):
             num_codewords, num_lists, rotation, beam, query_power, quantizer_dropout,
             gradient, distortion_weight, commitment_weight, pass_through_steps, num_samples,
             kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
+
+    Under `DistributedDataParallel` warm start and revival are those of all ranks, in the same step.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
     activation checkpointing, which calls it twice.
@@ -93,6 +98,9 @@ class IndexLayer(LayerState):
                 self._advance(x.detach())
             if self.phase is not Phase.JOINT:
                 zero = x.new_zeros(())
+                if self.training and ranks.num_ranks() > 1:
+                    # In the graph from the first step on: DistributedDataParallel wants gradients.
+                    zero = zero + sum(0.0 * one.sum() for one in self.parameters())
                 return IndexOutput(vectors, None, None, zero, zero, zero)
             codes, lists = self._assign(x.detach())
             if self.training:
@@ -232,14 +240,22 @@ class IndexLayer(LayerState):
             self._collect(x)
         elif self.phase is Phase.JOINT:
             self._revive(x)
+            if self.num_steps % _STEPS_BETWEEN_CHECKS == 0:
+                self._check_rotation()
         self.num_steps += 1
 
     def _collect(self, x: Tensor) -> None:
         missing = self.config.num_samples - sum(len(s) for s in self._samples)
         # A copy: the caller may overwrite its tensor before the warm start.
         self._samples.append(x[:missing].clone())
-        if len(x) >= missing:
+        if not ranks.smallest(int(len(x) >= missing), x):
+            return
+        if ranks.num_ranks() == 1:
             self.warm_start()
+            return
+        generator = torch.Generator().manual_seed(self.config.seed)
+        self.warm_start(ranks.pool(torch.cat(self._samples), generator))
+        ranks.take_from_first((*self.parameters(), *self.buffers()))
 
     # Health
 
@@ -264,25 +280,13 @@ class IndexLayer(LayerState):
             distortion=distortion,
         )
 
-    def _count(self, codes: Tensor, lists: Tensor | None) -> None:
-        flat = codes + torch.arange(self.num_subspaces, device=codes.device) * self.num_codewords
-        ones = torch.ones(codes.numel(), dtype=torch.int64, device=codes.device)
-        self.codeword_counts.view(-1).index_add_(0, flat.view(-1), ones)
-        if lists is not None:
-            self.list_counts.index_add_(0, lists, ones[: len(lists)])
-        self._num_windowed += len(codes)
-
-    def _reset_counts(self) -> None:
-        self.codeword_counts.zero_()
-        self.list_counts.zero_()
-        self._num_windowed = 0
-
     @torch.no_grad()
     def _revive(self, x: Tensor) -> None:
         """At the end of a window, put unused centroids and codewords where vectors are now."""
         window = self.config.revive_window * max(self.num_codewords, self.num_lists)
-        if not window or self._num_windowed < window:
+        if not window or not self._window_is_over(window, x):
             return
+        ranks.add_up((self.codeword_counts, self.list_counts))
         generator = torch.Generator().manual_seed(self.config.seed + self.num_steps)
 
         def random_rows(count: int) -> Tensor:
@@ -298,6 +302,7 @@ class IndexLayer(LayerState):
             self.codebooks[subspaces, dead] = self.family.replacements(
                 residuals[rows], subspaces, self.codebooks
             )
+        ranks.take_from_first((self.centroids, self.codebooks))
         self._reset_counts()
 
     # Codes

@@ -12,9 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from poeem.config import LayerConfig, build
-from poeem.errors import CheckpointError, ConfigError, DtypeError, NotWarmError
+from poeem.errors import CheckpointError, ConfigError, DtypeError, InputError, NotWarmError
+from poeem.quantize import ranks
 from poeem.quantize.checks import check_vectors
 from poeem.quantize.families import family_of
+
+_STEPS_BETWEEN_QUESTIONS = 16
+# As far as an index's rotation may be off (FORMAT.md).
+_ROTATION_TOLERANCE = 1e-3
 
 
 class Phase(IntEnum):
@@ -108,6 +113,46 @@ class LayerState(nn.Module):
                 "layer.warm_start(vectors) with a sample of vectors first"
             )
 
+    def _count(self, codes: Tensor, lists: Tensor | None) -> None:
+        flat = codes + torch.arange(self.num_subspaces, device=codes.device) * self.num_codewords
+        ones = torch.ones(codes.numel(), dtype=torch.int64, device=codes.device)
+        self.codeword_counts.view(-1).index_add_(0, flat.view(-1), ones)
+        if lists is not None:
+            self.list_counts.index_add_(0, lists, ones[: len(lists)])
+        self._num_windowed += len(codes)
+
+    def _reset_counts(self) -> None:
+        self.codeword_counts.zero_()
+        self.list_counts.zero_()
+        self._num_windowed = 0
+
+    def _window_is_over(self, window: int, x: Tensor) -> bool:
+        """Return whether so many vectors went by, of this rank and of all others."""
+        if ranks.num_ranks() == 1:
+            return self._num_windowed >= window
+        # Asking waits for the others, so not every step.
+        asked = self.num_steps % _STEPS_BETWEEN_QUESTIONS == 0
+        return asked and ranks.smallest(int(self._num_windowed >= window), x) > 0
+
+    @torch.no_grad()
+    def _check_rotation(self) -> None:
+        """Refuse to go on with what no index can hold.
+
+        Raises:
+            InputError: the rotation is orthonormal no longer.
+        """
+        if self.rotation is None:
+            return
+        identity = torch.eye(self.dim).to(self.rotation)
+        drift = float((self.rotation @ self.rotation.T - identity).abs().max())
+        if not drift <= _ROTATION_TOLERANCE:
+            raise InputError(
+                f"rotation: R R^T is off the identity by {drift:.3g}, wanted at most "
+                f"{_ROTATION_TOLERANCE:g}: its optimizer does not keep it orthonormal; give "
+                "layer.rotation_parameters() to poeem.GivensDescent, and "
+                "layer.euclidean_parameters() to yours"
+            )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow `.to(device)` but stay in float32 when a model is turned to half precision."""
 
@@ -130,11 +175,15 @@ class LayerState(nn.Module):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         progress = state_dict.pop(prefix + "progress", None)
         samples = state_dict.pop(prefix + "samples", None)
+        missing, errors = args[2], args[4]
+        if progress is None and not any(name.startswith(prefix) for name in state_dict):
+            missing.append(prefix + "progress")  # a model from before it had a layer
+            super()._load_from_state_dict(state_dict, prefix, *args)
+            return
         values: list[int] = [] if progress is None else progress.tolist()
         if len(values) != 3 or values[0] not in list(Phase):
             got = "nothing" if progress is None else values
             raise CheckpointError(f"{prefix}progress: got {got}, wanted phase, steps and window")
-        missing, errors = args[2], args[4]
         before = len(missing) + len(errors)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if len(missing) + len(errors) > before:

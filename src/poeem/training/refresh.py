@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from poeem.config import SearchConfig
 from poeem.errors import DataError, InputError
@@ -125,7 +124,7 @@ def _writing(path: Path, dry_run: bool) -> Iterator[Callable[[Index], None] | No
     """
     if dry_run:
         yield None
-    elif not Places.of(path).changes.exists():
+    elif not os.path.exists(Places.of(path).changes):
         yield lambda index: index.save(path)
     else:
         with LiveIndex.open(path) as live:
@@ -145,7 +144,7 @@ def _refresh(
     before = Index.open(path)
     settings = search or today.config.search
     rows = _rows_of_items(before, today)
-    vectors = _item_vectors(today)
+    vectors = today.item_vectors()
     queries = today.sample_queries(*sample)
     checksums = load_checksums(path, before)
     made = _encode(before, today, vectors, queries, rows, checksums, progress)
@@ -176,12 +175,6 @@ def _refresh(
         held_out_missing=missing,
         swapped=save is not None,
     )
-
-
-@torch.no_grad()
-def _item_vectors(run: TrainedRun) -> FloatArray:
-    vectors: FloatArray = run.state.model.all_items().cpu().numpy()
-    return vectors
 
 
 def _encode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from poeem.index import Index, build_index
 from poeem.index.lineage import MODEL
 from poeem.index.own_ids import OWN_IDS_LINEAGE
 from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
-from poeem.live import LiveIndex
+from poeem.live import LiveIndex, swap_index
 from poeem.models.text import TextTower
 from poeem.models.towers import Users
 from poeem.training.checkpoint import fingerprint, read_model
@@ -32,7 +33,10 @@ from poeem.types import FloatArray, IntArray, SearchResult
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A model out of a run's folder, ready to encode."""
+    """A model out of the folder of `poeem train`, ready to encode.
+
+    files, config, catalogue: of the run. state: model, layer and where the training stood.
+    """
 
     files: RunFolder
     config: Config
@@ -40,8 +44,11 @@ class TrainedRun:
     catalogue: Catalogue
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedRun:
+    def load(cls, folder: str | os.PathLike[str]) -> TrainedRun:
         """Read a run.
+
+        Args:
+            folder: what `poeem train --out` was told.
 
         Raises:
             CheckpointError: there is no run, or it cannot be read.
@@ -106,6 +113,31 @@ class TrainedRun:
         vectors: FloatArray = queries.cpu().numpy()
         return vectors
 
+    @torch.no_grad()
+    def item_vectors(self) -> FloatArray:
+        """Return the vectors of the whole catalogue, float32 [num_items, dim].
+
+        Of the items `catalogue.item_ids`; in an index of the run they have the ids
+        `catalogue.index_ids()`, where None stands for 0, 1, 2, ...
+        """
+        vectors: FloatArray = self.state.model.all_items().cpu().numpy()
+        return vectors
+
+    @torch.no_grad()
+    def document_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """Return the vectors of documents, new ones too, float32 [n, dim].
+
+        Args:
+            texts: as the run read them: the fields of a document with a line break between.
+
+        Raises:
+            ConfigError: the items of the run are no texts.
+        """
+        table = token_table(self.config.model, texts)
+        bags = table.of(torch.arange(len(texts), device=self.state.device))
+        vectors: FloatArray = self.state.model.encode_documents(bags).cpu().numpy()
+        return vectors
+
     def sample_queries(self, count: int = 1000, seed: int = 0) -> FloatArray:
         """Return query vectors of users drawn by `seed`, float32 [at most count, dim]."""
         users = self.catalogue.user_ids
@@ -167,6 +199,8 @@ def build_run(
 
     Raises:
         CheckpointError: no run. NotWarmError: stopped before its warm start. SaveError.
+        IndexFileError: changes are beside the index there, and they or it cannot be used, or a
+            writer has it open.
     """
     run = TrainedRun.load(folder)
     settings = settings or run.config.build
@@ -185,7 +219,7 @@ def build_run(
         progress=progress,
     )
     path = out or run.files.index
-    index.save(path)
+    swap_index(path, index)
     save_checksums(path, index, in_storage_order(index, ids, vector_checksums(vectors)))
     return index
 
