@@ -1,6 +1,7 @@
 """`poeem compare`: on real purchases, briefly; cut and gone on with; without a rival."""
 
 import json
+import re
 
 import pytest
 
@@ -48,6 +49,15 @@ def test_real_purchases(tmp_path, monkeypatch):
     assert rows[OURS]["bytes_per_item"] == 8
     assert "no index: Faiss RaBitQ, 8 bytes" in call.err
     assert "torch-poeem" in call.out
+
+
+def test_figures_are_whole_on_a_narrow_terminal(toys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    call = Call("compare", toys, *SMALL, "--bytes", "8", "--only", "float,pq")
+    assert call.code == 0, call.err
+    row = next(line for line in call.out.splitlines() if "Faiss PQ" in line)
+    assert len(re.findall(r"\d\.\d{4}(?!\d)", row)) == 3
+    assert "…" not in call.out
 
 
 def test_a_cut_comparison_goes_on(toys, tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """What goes wrong ends with one line, a code, and no traceback."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
 
@@ -47,6 +50,23 @@ def test_bad_rows_are_counted_and_named_by_line(tmp_path):
     assert "2 of 3" in line or "2 " in line
     assert "--on-bad-rows skip" in line
     assert "3" in line
+
+
+@pytest.mark.parametrize("command", ["search", "train", "inspect", "verify", "evaluate", "import"])
+def test_names_longer_than_a_system_takes(tmp_path, command):
+    long = tmp_path / ("x" * 300)
+    more = [tmp_path / "out"] if command == "import" else ["--out", long] * (command == "train")
+    call = Call(command, long, *more)
+    assert call.code in (2, 3, 4, 5, 6)
+    assert call.err.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in call.err
+
+
+def test_saving_where_a_device_or_a_pipe_is(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    line = fails(6, "build", run, "--out", tmp_path / "pipe")
+    assert "it is no file, and would be replaced by one" in line
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
 
 def test_no_such_table(tmp_path):

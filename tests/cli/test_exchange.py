@@ -43,6 +43,34 @@ def test_a_run_is_exported_with_its_titles(run, tmp_path):
     assert answer["answers"] == wanted["answers"]
 
 
+def test_changes_are_exported_too(index, tmp_path):
+    file = tmp_path / "items.poeem"
+    with poeem.LiveIndex.open(file) as live:
+        gone = live.ids[:3]
+        live.remove(gone)
+        live.add([10_001], random_queries(1, index.dim), titles=["new"])
+        assert Call("export", file, tmp_path / "out.npz", "--json").json["num_items"] == 48
+    exported = np.load(tmp_path / "out.npz")["ids"]
+    assert 10_001 in exported
+    assert not np.isin(gone, exported).any()
+    assert Call("import", tmp_path / "out.npz", file).code == 0  # in the place of both
+    assert set(poeem.Index.open(file).ids) == set(exported)
+    with poeem.LiveIndex.open(file) as live:
+        assert len(live) == 48
+        call = Call("import", tmp_path / "out.npz", file)
+    assert call.code == 4
+    assert "another writer" in call.err
+
+
+def test_an_index_is_not_exported_onto_itself(index, tmp_path):
+    file = tmp_path / "items.poeem"
+    before = file.read_bytes()
+    call = Call("export", file, file, "--to", "npz")
+    assert call.code == 2
+    assert "the index itself" in call.err
+    assert file.read_bytes() == before
+
+
 def test_a_file_of_the_authors(tmp_path):
     arrays = random_file()
     (tmp_path / "old.index").write_bytes(authors_bytes(**arrays))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -105,6 +106,12 @@ def far_away(rows):
     return lambda path: rewrite(path, 1, **rows)
 
 
+def other_index(path):
+    """Copy another index over the file, as one does who knows nothing of changes."""
+    random_index(SHAPE, seed=9).save(path.with_name("other.poeem"))
+    os.replace(path.with_name("other.poeem"), path)
+
+
 DAMAGE = {
     "a blob was overwritten": (
         lambda path: run(path, "UPDATE changes SET codes = zeroblob(28) WHERE number = 3"),
@@ -151,7 +158,7 @@ DAMAGE = {
     ),
     "all changes are lost": (lost, "changes up to 8 were acknowledged, those after 0"),
     "another snapshot": (
-        lambda path: random_index(SHAPE, seed=9).save(path),
+        other_index,
         "changes of another snapshot",
     ),
     "another series": (

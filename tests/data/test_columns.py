@@ -30,6 +30,25 @@ def test_titles_are_the_first_that_is_not_blank_or_the_id(
     assert load_interactions(config).item_titles is None
 
 
+def test_titles_of_a_type_that_is_no_text(tmp_path: Path) -> None:
+    columns = {"user": [1, 2], "item": [5, 6], "title": [["a"], ["b", "c"]]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    config = DataConfig(path=str(tmp_path / "t.parquet"))
+    with pytest.raises(DataError, match=r'title: got list<.*title_column = "none" leaves them out'):
+        load_interactions(config)
+    config = DataConfig(path=config.path, title_column=None)
+    assert load_interactions(config).item_titles is None
+
+
+def test_text_in_views(tmp_path: Path) -> None:
+    texts = pa.array(["b", "a"]).cast(pa.string_view())
+    pq.write_table(pa.table({"user": texts, "item": texts}), tmp_path / "t.parquet")
+    assert load_interactions(DataConfig(path=str(tmp_path / "t.parquet"))).item_ids.tolist() == [
+        "a",
+        "b",
+    ]
+
+
 @pytest.mark.parametrize(
     ("texts", "wanted"),
     [

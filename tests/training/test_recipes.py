@@ -48,6 +48,19 @@ def test_ours_is_the_family_of_the_settings(family):
     assert resolved("paper", config) == "paper"
 
 
+@pytest.mark.parametrize(
+    ("num_bytes", "num_codewords", "codes"), [(8, 256, 8), (8, 16, 16), (8, 512, 4), (1, 16, 2)]
+)
+def test_codes_fill_the_bytes(num_bytes, num_codewords, codes):
+    config = Config(layer=LayerConfig(num_codewords=num_codewords))
+    assert recipe_config("ours-residual", config, num_bytes, 0).layer.num_subspaces == codes
+
+
+def test_bytes_without_room_for_a_code():
+    with pytest.raises(ConfigError, match="bytes: got 1, wanted at least 2, one code of 512"):
+        recipe_config("paper", Config(layer=LayerConfig(num_codewords=512)), 1, 0)
+
+
 def test_an_unknown_recipe():
     with pytest.raises(ConfigError, match="wanted one of paper, ours-product"):
         recipe_config("nothing", Config(), 8, 0)

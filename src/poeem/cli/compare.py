@@ -12,7 +12,7 @@ import typer
 
 import poeem
 from poeem.cli.options import Given, settings
-from poeem.cli.output import Json, answers, counting, print_json, say
+from poeem.cli.output import Json, counting, print_json, say, show_table
 from poeem.cli.train import anchored, data_line, with_schedule
 from poeem.config import Config
 from poeem.errors import ConfigError, TrainingInterrupted
@@ -178,8 +178,8 @@ def show_comparison(results: ResultFile) -> None:
     """Print the table, and why some indexes are not in it."""
     from poeem.evaluation.results import means_table, reasons, verdict_table
 
-    answers().print(means_table(results.rows, _title(results)))
-    answers().print(verdict_table(results.rows))
+    show_table(means_table(results.rows, _title(results)))
+    show_table(verdict_table(results.rows))
     for line in reasons(results.rows):
         say(f"no index: {line}")
 

@@ -70,6 +70,10 @@ def reported(function: Callable[..., None]) -> Callable[..., None]:
             _end(error)
         except ModuleNotFoundError as error:
             _end(_missing(error))
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _end(InputError(f"{error.filename}: {error.strerror}"))
         except KeyboardInterrupt:
             sys.stderr.write("error: stopped by you\n")
             raise SystemExit(INTERRUPTED) from None

@@ -21,6 +21,14 @@ def answers() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
+def show_table(table: Table) -> None:
+    """Print a table of figures, all of them: a narrow terminal folds its lines, none is cut off."""
+    console = answers()
+    wide = Console(width=1000)
+    width = max(console.width, wide.measure(table).maximum)
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
 def remarks() -> Console:
     """Return the console for everything else."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)

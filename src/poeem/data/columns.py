@@ -125,12 +125,22 @@ def parse_timestamps(name: str, array: Any) -> tuple[IntArray, Mask]:
     return (np.where(is_number, numbers, 0) * scale).astype(np.int64), ~is_number
 
 
-def parse_titles(array: Any) -> tuple[Any, Mask]:
-    """Return titles as a pyarrow string array without spaces around; blank ones are marked."""
+def parse_titles(name: str, array: Any) -> tuple[Any, Mask]:
+    """Return titles as a pyarrow string array without spaces around; blank ones are marked.
+
+    Raises:
+        DataError: lists, structs and the like, which are no titles.
+    """
     arrow = import_arrow()
     array = _plain(array)
     if not arrow.pa.types.is_string(array.type):
-        array = array.cast(arrow.pa.string())
+        try:
+            array = array.cast(arrow.pa.string())
+        except (arrow.pa.ArrowNotImplementedError, arrow.pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{name}: got {array.type}, wanted titles as text; where they are something else, "
+                'title_column = "none" leaves them out'
+            ) from error
     array = arrow.compute.utf8_trim_whitespace(array)
     return array, _to_mask(arrow.compute.equal(array, "").fill_null(True))
 
@@ -147,6 +157,7 @@ def _plain(array: Any) -> Any:
         or pa.types.is_fixed_size_binary(array.type)
         or pa.types.is_large_string(array.type)
         or pa.types.is_large_binary(array.type)
+        or str(array.type) in ("string_view", "binary_view")
     ):
         try:
             array = array.cast(pa.binary()).cast(pa.string())

@@ -93,6 +93,7 @@ class _Parsed:
     ratings: NDArray[np.float64] | None
     split: NDArray[np.int8] | None
     titles: Any
+    title_column: str
     problems: _Problems
 
 
@@ -199,7 +200,9 @@ def _parse(table: RawTable, config: DataConfig) -> _Parsed:
         split, bad = parse_splits(config.split_column, parts)
         problems.add(f"a {config.split_column} that is not 0, 1 or 2", bad)
     titles = column(config.title_column)
-    return _Parsed(users, items, timestamps, ratings, split, titles, problems)
+    return _Parsed(
+        users, items, timestamps, ratings, split, titles, str(config.title_column), problems
+    )
 
 
 def _unparsable(
@@ -239,7 +242,7 @@ def _number(parsed: _Parsed, keep: Mask, names: dict[str, str] | None) -> Intera
     split = None if parsed.split is None else parsed.split[rows]
     titles = None
     if parsed.titles is not None:
-        titles = _titles_of_items(parsed.titles, rows, items, item_ids)
+        titles = _titles_of_items(parsed, rows, items, item_ids)
     elif names is not None:
         titles = [names.get(str(key)) or str(key) for key in item_ids]
     first = _first_of_each_pair(users, items, len(item_ids), timestamps, split)
@@ -273,10 +276,10 @@ def _first_of_each_pair(
 
 
 def _titles_of_items(
-    titles: Any, rows: IntArray, items: NDArray[np.int32], item_ids: Array
+    parsed: _Parsed, rows: IntArray, items: NDArray[np.int32], item_ids: Array
 ) -> list[str]:
     """Return each item's first title that is not blank, or its id."""
-    texts, blank = parse_titles(titles.take(rows))
+    texts, blank = parse_titles(parsed.title_column, parsed.titles.take(rows))
     named_rows = np.flatnonzero(~blank)
     found, first = np.unique(items[named_rows], return_index=True)
     named = [str(key) for key in item_ids]

@@ -6,6 +6,7 @@ import dataclasses
 
 from poeem.config import Config
 from poeem.errors import ConfigError
+from poeem.index.codes import code_bits_for
 
 RECIPES = {
     "paper": "the paper's recipe",
@@ -36,15 +37,26 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
 
     Args:
         name: one of `RECIPES`.
-        num_bytes: of an item's code.
+        num_bytes: of an item's codes, as many as have room: of 16 codewords two to a byte, beyond
+            256 two bytes each.
         seed: of training and of the layer.
+
+    Raises:
+        ConfigError: unknown name, or not a single code has room.
 
     Source: Zhang et al., arXiv 2105.03933, eq. 6-8; Jiang et al., arXiv 2203.05082.
     """
     if name not in RECIPES:
         raise ConfigError(f"recipe: got {name!r}, wanted one of {', '.join(RECIPES)}")
     family = name.removeprefix("ours-") if name != "paper" else "product"
-    layer = dataclasses.replace(config.layer, num_subspaces=num_bytes, seed=seed, family=family)
+    bits = code_bits_for(config.layer.num_codewords)
+    codes = num_bytes * 8 // bits
+    if not codes:
+        raise ConfigError(
+            f"bytes: got {num_bytes}, wanted at least {bits // 8}, one code of "
+            f"{config.layer.num_codewords} codewords"
+        )
+    layer = dataclasses.replace(config.layer, num_subspaces=codes, seed=seed, family=family)
     train = dataclasses.replace(config.train, seed=seed)
     if name == "paper":
         layer = dataclasses.replace(layer, rotation=True, gradient="vectors", commitment_weight=0.0)
