@@ -110,11 +110,15 @@ class Bench:
         return writer.curve
 
 
-def random_start(state: TrainingState) -> None:
-    """Start codebooks at random, as large as parts of vectors, and quantize from now on."""
+def random_start(state: TrainingState, *, fitting: bool) -> None:
+    """Start codebooks at random and quantize from now on.
+
+    Args:
+        fitting: as large as parts of vectors, or else standard normal, as parameters often are.
+    """
     layer = state.layer
     generator = torch.Generator().manual_seed(layer.config.seed)
-    scale = state.model.all_items().std()
+    scale = state.model.all_items().std() if fitting else 1.0
     with torch.no_grad():
         layer.codebooks.copy_(torch.randn(layer.codebooks.shape, generator=generator) * scale)
     layer.phase = Phase.JOINT
@@ -123,15 +127,16 @@ def random_start(state: TrainingState) -> None:
 def codewords(bench: Bench) -> dict[str, Curve]:
     """Return curves of codeword use with and without warm start and revival."""
     found = {}
-    for name, warm, window in (
-        ("warm start", True, 0),
-        ("random start", False, 0),
-        ("random start, revival", False, 32),
+    for name, start, window in (
+        ("warm start", "warm", 0),
+        ("random start as large as vectors", "fitting", 0),
+        ("random start, standard normal", "normal", 0),
+        ("random start, standard normal, revival", "normal", 32),
     ):
         say(f"codewords: {name}")
         state = bench.joint("paper", revive_window=window)
-        if not warm:
-            random_start(state)
+        if start != "warm":
+            random_start(state, fitting=start == "fitting")
         found[name] = bench.train(state, name)
     return found
 

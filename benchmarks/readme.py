@@ -171,9 +171,21 @@ def paper_figures() -> list[tuple[str, str, str]]:
         return []
     found, lines = result(name)["figures"], []
     if "codewords" in found:
-        used = {k: f"{v['used_codewords'][-1]:.1%}" for k, v in found["codewords"].items()}
-        text = ", ".join(f"{label} {value}" for label, value in used.items())
-        lines.append(("gowalla: codewords in use after training", text, link(name)))
+        text = "; ".join(
+            f"{label} {v['used_codewords'][0]:.1%} and {v['used_codewords'][-1]:.1%}, recall@100 "
+            f"{v['quantized_recall@100'][-1]:.4f}"
+            for label, v in found["codewords"].items()
+        )
+        what = "gowalla, the paper's recipe: codewords in use where the index begins and in the end"
+        lines.append((what, f"{text} (one seed)", link(name)))
+    if "rotation" in found:
+        text = "; ".join(
+            f"{label} distortion {v['distortion'][-1]:.3f}, recall@100 "
+            f"{v['quantized_recall@100'][-1]:.4f}"
+            for label, v in found["rotation"].items()
+        )
+        what = "gowalla, the paper's recipe: with and without a rotation"
+        lines.append((what, f"{text} (one seed)", link(name)))
     if "probes" in found:
         ratios, recalls = found["probes"]["learned over k-means, 1 probe"], found["probes"]
         parts = []

@@ -55,6 +55,19 @@ def test_what_is_read(tmp_path, packed):
     assert data.fields == ("title", "text")
 
 
+def test_what_is_read_as_beir_has_it(tmp_path):
+    docs = [{"_id" if name == "id" else name: v for name, v in one.items()} for one in DOCS]
+    queries = [{"_id": one["id"], "text": one["text"]} for one in QUERIES]
+    header = ("query-id", "corpus-id", "score")
+    (tmp_path / "beir").mkdir()
+    found = load_text_set(write(tmp_path / "beir", docs, queries, [header, *ANSWERS]))
+    plain = load_text_set(write(tmp_path))
+    assert found.document_texts == plain.document_texts
+    assert found.interactions.num_skipped_rows == 0
+    assert np.array_equal(found.interactions.users, plain.interactions.users)
+    assert np.array_equal(found.interactions.items, plain.interactions.items)
+
+
 def test_grades_and_fields_that_were_asked_for(tmp_path):
     config = dataclasses.replace(write(tmp_path), min_rating=2, document_fields="tags, text")
     data = load_text_set(config)

@@ -61,7 +61,8 @@ def load_text_set(config: DataConfig, progress: Progress | None = None) -> TextS
     """Read the text set that `config.path` names; None where it names none.
 
     A text set is a folder with docs.jsonl (id, title, text, ...), queries.jsonl (id, text) and
-    qrels.tsv (query, document, grade), each also as .gz; or the name of a bundled one. Documents
+    qrels.tsv (query, document, grade), each also as .gz; or the name of a bundled one. As BEIR has
+    them, ids may be called _id, and qrels.tsv may begin with a line of column names. Documents
     that answer no query stay in the catalogue; queries without an answer are left out.
 
     `config.document_fields` "auto" takes title and text, but not the text where most queries stand
@@ -158,7 +159,7 @@ def _read_objects(path: Path, *texts: str) -> _File:
         except (ValueError, RecursionError):
             file.refuse(number, "no JSON in UTF-8")
             continue
-        key = one.get("id") if isinstance(one, dict) else None
+        key = one.get("id", one.get("_id")) if isinstance(one, dict) else None
         if not isinstance(key, (str, int)) or isinstance(key, bool) or not _is_key(str(key)):
             file.refuse(number, "no id")
         elif str(key) in file.objects:
@@ -182,6 +183,8 @@ def _read_answers(path: Path, queries: _File, documents: _File, config: DataConf
         file.num_lines += 1
         try:
             cells = line.decode().rstrip("\r").split("\t")
+            if file.num_lines == 1 and _are_names(cells) and cells[0] not in queries.objects:
+                continue
             grade = float(cells[2]) if len(cells) > 2 else 1.0
         except ValueError:
             file.refuse(number, "no UTF-8 or a grade that is no number")
@@ -197,6 +200,11 @@ def _read_answers(path: Path, queries: _File, documents: _File, config: DataConf
         else:
             file.pairs.append((cells[0], cells[1]))
     return file
+
+
+def _are_names(cells: list[str]) -> bool:
+    """Return whether a line says what its columns are."""
+    return cells[0].replace("_", "-").casefold() in ("query-id", "queryid", "qid", "query")
 
 
 def _unparsable(file: _File) -> UnparsableRowsError:
