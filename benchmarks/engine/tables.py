@@ -52,7 +52,6 @@ def flat(name: str) -> str:
     head = ["bytes", "", *(KERNELS[kernel] for kernel in ours)]
     head += ["IndexPQ", "times ours", "fast scan", "times ours"]
     cases = {"one query": "one, 1 thread", "batch": "batch, 1 thread"}
-    cases |= {"one query, 2 threads": "one, 2 thread", "batch, 2 threads": "batch, 2 thread"}
     rows = []
     for size, each in found["results"].items():
         for label, case in cases.items():

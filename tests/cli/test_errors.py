@@ -69,6 +69,11 @@ def test_saving_where_a_device_or_a_pipe_is(run, tmp_path):
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
 
+def test_no_such_index(tmp_path):
+    for more in (("--user", "7"), ("--like", "7"), ("--model", tmp_path, "--user", "7")):
+        assert "no such file or folder" in fails(4, "search", tmp_path / "typo", *more)
+
+
 def test_no_such_table(tmp_path):
     assert "no file" in fails(3, "train", tmp_path / "none.csv", "--out", tmp_path / "run")
 

@@ -86,6 +86,9 @@ def test_ids_far_apart_and_unknown_ones(ids, spread):
 
 
 def test_a_filter_that_allows_nothing():
+    index = random_index(Shape())
+    wanted = index.search(random_queries(6), 3, allowed=[7, 9])
+    assert_same(index.search(random_queries(6), 3, allowed={9, 7}), wanted)
     ids, scores = random_index(Shape()).search(random_queries(6), 3, allowed=[])
     assert ids.tolist() == [[-1, -1, -1]]
     assert (scores == -np.inf).all()

@@ -287,3 +287,21 @@ def test_bad_settings():
         GivensDescent([square], step_size="newton")
     with pytest.raises(ShapeError, match=r"wanted \[dim, dim\]"):
         GivensDescent([torch.nn.Parameter(torch.zeros(2, 3))])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("pairs", ["random", "greedy"])
+def test_on_a_gpu_nothing_waits_for_the_host(pairs):
+    start = random_rotation(64, 0).cuda()
+    rotation = torch.nn.Parameter(start.clone())
+    optimizer = GivensDescent([rotation], lr=0.01, pairs=pairs)
+    rotation.grad = torch.randn(64, 64, device="cuda")
+    optimizer.step()  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(20):
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert orthonormality_error(rotation.cpu()) < 1e-5
+    assert not torch.equal(rotation, start)

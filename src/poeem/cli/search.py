@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from poeem.cli.find import AnyIndex, find_item, index_file, names_of, open_index
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, print_json, printable
 from poeem.config import SearchConfig
-from poeem.errors import ConfigError
+from poeem.errors import ConfigError, NotAnIndexError
 from poeem.types import FloatArray, IntArray
 
 EXAMPLES = """
@@ -104,6 +105,8 @@ def search(
             "search: wanted one of --like, --query-vectors, --text, --user and --history"
         )
     model = model or (file if file.is_dir() else None)
+    if not os.path.exists(file):
+        raise NotAnIndexError(f"{file}: there is no such file or folder")
     if like is None and query_vectors is None and model is None:
         raise ConfigError("search: --text, --user and --history need --model RUN")
     config = given.config()

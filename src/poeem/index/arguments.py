@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,12 @@ def check_lists(lists: Any, num_items: int, parts: QuantizerParts) -> Array | No
     return array
 
 
-def check_ids(ids: Any, num_items: int | None = None) -> IntArray:
+def as_filter(allowed: Any) -> Array:
+    """Return ids or flags, also from a set of ids, as an array; they are still to be checked."""
+    return as_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
+
+
+def check_ids(ids: Any, num_items: int | None = None, name: str = "ids") -> IntArray:
     """Return ids as int64 [n]. Duplicates are found where ids are sorted.
 
     Raises:
@@ -108,24 +113,24 @@ def check_ids(ids: Any, num_items: int | None = None) -> IntArray:
         ShapeError: not [n], or not one per item.
     """
     try:
-        array = as_array("ids", ids)
+        array = as_array(name, ids)
     except DtypeError as error:
         _check_fits(ids)
         raise IdError(f"{error}") from None
     if array.ndim != 1 or num_items not in (None, len(array)):
         wanted = "[n]" if num_items is None else f"one per item, ({num_items},)"
-        raise ShapeError(f"ids: got shape {array.shape}, wanted {wanted}")
+        raise ShapeError(f"{name}: got shape {array.shape}, wanted {wanted}")
     # Python integers beyond int64 become uint64, float64 or object, depending on their company.
     if array.dtype.kind not in "iu":
         _check_fits(ids)
-        raise IdError(f"ids: got {array.dtype}, wanted integers that fit int64")
+        raise IdError(f"{name}: got {array.dtype}, wanted integers that fit int64")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         row = int(array.argmax())
-        raise IdError(f"ids: got {array[row]} in row {row}, wanted at most {2**63 - 1}")
+        raise IdError(f"{name}: got {array[row]} in row {row}, wanted at most {2**63 - 1}")
     array = array.astype(np.int64, copy=False)
     if (array == PADDING_ID).any():
         row = int((array == PADDING_ID).argmax())
-        raise IdError(f"ids: got -1 in row {row}, which says 'no item' in results")
+        raise IdError(f"{name}: got -1 in row {row}, which says 'no item' in results")
     return array
 
 

@@ -25,7 +25,7 @@ from poeem.errors import (
     SaveError,
     ShapeError,
 )
-from poeem.index.arguments import check_ids
+from poeem.index.arguments import as_filter, check_ids
 from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import CHANGES_SUFFIX, IndexContents
@@ -397,7 +397,7 @@ class Index:
 
     def _allowed_positions(self, allowed: Any) -> Array:
         """Return a filter as bool [num_items], in storage order."""
-        array = as_array("allowed", allowed)
+        array = as_filter(allowed)
         if array.dtype == np.bool_:
             if array.shape != (self.num_items,):
                 raise ShapeError(
@@ -406,7 +406,7 @@ class Index:
             return array
         if not array.size:  # an empty list is float64 to NumPy
             return np.zeros(self.num_items, dtype=bool)
-        return self._contents.flags_of(check_ids(array))
+        return self._contents.flags_of(check_ids(array, name="allowed"))
 
     def _positions(self, ids: Any) -> IntArray:
         array = as_array("ids", ids)

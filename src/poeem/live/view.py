@@ -14,7 +14,7 @@ from poeem import _native
 from poeem.checks import as_array
 from poeem.config import SearchConfig
 from poeem.errors import ConfigError, IdError, ShapeError
-from poeem.index.arguments import PADDING_ID, check_ids
+from poeem.index.arguments import PADDING_ID, as_filter, check_ids
 from poeem.index.builder import narrow_ids
 from poeem.index.calibration import Calibration
 from poeem.index.contents import IndexContents
@@ -164,14 +164,18 @@ class LiveView:
 
     def _filtered(self, allowed: Any) -> _native.Segments:
         """Return the segments with only those items wanted that are allowed."""
-        array = as_array("allowed", allowed)
+        array = as_filter(allowed)
         if array.dtype == np.bool_:
             if array.shape != (self.num_items,):
                 raise ShapeError(
                     f"allowed: got shape {array.shape}, wanted one per item, ({self.num_items},)"
                 )
             array = self.ids[array]
-        ids = np.unique(check_ids(array)) if array.size else np.zeros(0, dtype=np.int64)
+        ids = (
+            np.unique(check_ids(array, name="allowed"))
+            if array.size
+            else np.zeros(0, dtype=np.int64)
+        )
         filtered = _native.Segments()
         for segment in self.segments:
             wanted = np.zeros(segment.contents.num_items, dtype=bool)
