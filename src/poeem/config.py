@@ -227,10 +227,11 @@ class TrainConfig(_Checked):
         "freeze after fewer steps than refit_below; a float twin has none",
         low=0,
     )
-    refit_below: int = setting(
-        100,
+    refit_below: int | None = setting(
+        None,
         "where codes freeze after fewer steps with the index than this, codebooks and codes are "
-        "fitted to the vectors once more: they had no time to follow; 0 = never",
+        "fitted to the vectors once more: they had no time to follow; 0 = never, none = 100, but "
+        "1,000 where items are texts, which share their tokens and so move in every step",
         low=0,
     )
     refit_beam: int = setting(

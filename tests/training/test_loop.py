@@ -1,5 +1,6 @@
 """The loop: it learns, it resumes to the bit, it stops cleanly."""
 
+import dataclasses
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, load_checkpoint, read_model, save_checkpoint
 from poeem.training.display import Bar, Quiet
-from poeem.training.loop import evaluate_state, rate_factor, train, with_frozen_epochs
+from poeem.training.loop import evaluate_state, rate_factor, scheduled, train
 from poeem.training.objective import quantized_share
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState
@@ -238,6 +239,7 @@ def test_unknown_device():
     ("settings", "num_batches", "frozen"),
     [
         ({}, 20, 1),  # 100 steps before codes would freeze
+        ({"refit_below": 101}, 20, 3),
         ({}, 19, 3),
         ({"refit_below": 10}, 19, 1),
         ({"epochs": 8}, 19, 2),
@@ -248,9 +250,23 @@ def test_unknown_device():
     ],
 )
 def test_codes_freeze_earlier_where_steps_are_few(settings, num_batches, frozen):
-    found = with_frozen_epochs(TrainConfig(**settings), num_batches)
-    assert found == TrainConfig(**{**settings, "frozen_epochs": frozen})
-    assert TrainConfig(**settings).freezes == (frozen > 0)
+    given = config(**{"epochs": 10, "warm_start_epoch": 4, "refit_below": None} | settings)
+    found = scheduled(new_state(given, joint=False), num_batches)
+    assert found.frozen_epochs == frozen
+    assert found.refit_below == settings.get("refit_below", 100)
+    assert given.train.freezes == (frozen > 0)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_vectors_of_texts_are_fitted_once_more_after_more_steps(shared):
+    table = "shared" if shared else "separate"
+    model = ModelConfig(
+        dim=16, query_tower="text", item_tower="text", text_buckets=64, text_table=table
+    )
+    given = dataclasses.replace(config(epochs=50, refit_below=None), model=model)
+    found = [scheduled(new_state(given), num_batches) for num_batches in (22, 23)]
+    assert [one.refit_below for one in found] == [1000, 1000]
+    assert [one.frozen_epochs for one in found] == [23, 1]  # 990 and 1,035 steps
 
 
 def test_rate_factor():

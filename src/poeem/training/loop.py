@@ -16,6 +16,7 @@ from poeem.config import TrainConfig
 from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
+from poeem.models.towers import IdTower
 from poeem.quantize.health import ScalarWriter, code_health
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
@@ -28,6 +29,8 @@ from poeem.training.state import TrainingState, has_demand_lists
 # Lists by demand: queries they are made with, and, where there is more time, pairs looked at.
 _QUERIES_PER_LIST = 32
 _GUESSES = 2**30
+# Steps with the index after which codewords have followed the vectors, of ids and of texts.
+_FEW_STEPS, _FEW_STEPS_OF_TEXTS = 100, 1000
 
 
 def train(
@@ -62,7 +65,7 @@ def train(
     """
     model, layer = state.model, state.layer
     num_batches = pairs.num_batches(state.config.train.batch_size)
-    config = with_frozen_epochs(state.config.train, num_batches)
+    config = scheduled(state, num_batches)
     log_q = pairs.log_q if config.logq_correction else torch.zeros_like(pairs.log_q)
     log_q = log_q.to(state.device)
     display = display or Quiet()
@@ -77,7 +80,7 @@ def train(
                     on_warm_start(state)
                 warm_start(state, pairs, display)
             if layer is not None and state.epoch == _first_frozen(config) and state.batch == 0:
-                freeze(state, pairs, display)
+                freeze(state, pairs, display, config.refit_below or 0)
             for users, items in pairs.batches(
                 config.batch_size, epoch=state.epoch, seed=config.seed, skip=state.batch
             ):
@@ -138,21 +141,26 @@ def rate_factor(config: TrainConfig, epoch: float, *, joint: bool) -> float:
     return min(1.0, max(0.0, (end - epoch) / (end - begin)))
 
 
-def with_frozen_epochs(config: TrainConfig, num_batches: int) -> TrainConfig:
-    """Return the settings with a number of frozen epochs: as told, or else by the steps there are.
+def scheduled(state: TrainingState, num_batches: int) -> TrainConfig:
+    """Return a state's settings with those of the last phase: as told, or by the steps there are.
 
-    Few steps with the index do towers and codewords little good, more of the last phase does; found
-    on validation queries of tldr-pages, the one set so small (DESIGN.md, "The recipe").
+    Few steps with the index do towers and codewords little good, more of the last phase does, and a
+    fit before it. What few is depends on the items: vectors of texts share their tokens and all
+    move in every step, those of ids when their turn comes (DESIGN.md, "The recipe").
 
     Args:
         num_batches: steps of an epoch.
     """
-    if config.frozen_epochs is not None:
-        return config
-    frozen, after = int(config.freezes), config.epochs - config.warm_start_epoch
-    if (after - frozen) * num_batches < config.refit_below:
-        frozen = max(frozen, after // 2)
-    return dataclasses.replace(config, frozen_epochs=frozen)
+    config = state.config.train
+    few = config.refit_below
+    if few is None:
+        few = _FEW_STEPS if isinstance(state.model.item_tower, IdTower) else _FEW_STEPS_OF_TEXTS
+    frozen, after = config.frozen_epochs, config.epochs - config.warm_start_epoch
+    if frozen is None:
+        frozen = int(config.freezes)
+        if (after - frozen) * num_batches < few:
+            frozen = max(frozen, after // 2)
+    return dataclasses.replace(config, frozen_epochs=frozen, refit_below=few)
 
 
 def _first_frozen(config: TrainConfig) -> int:
@@ -205,18 +213,21 @@ def warm_start(state: TrainingState, pairs: TrainingPairs, display: Display) -> 
     display.message(f"warm start: distortion {used.distortion:.4f}")
 
 
-def freeze(state: TrainingState, pairs: TrainingPairs, display: Display) -> None:
+def freeze(state: TrainingState, pairs: TrainingPairs, display: Display, refit_below: int) -> None:
     """Let the codes of the catalogue stay from now on; after few joint steps fit them once more.
 
     After many steps towers and codewords have grown together, and a fit to the vectors alone undoes
     it, even where the training loss gets smaller. After few, the towers have left small-stepping
     codewords behind, and a fit gains much.
+
+    Args:
+        refit_below: so many steps are enough.
     """
     config, layer = state.config.train, state.layer
     joint_steps = (state.epoch - config.warm_start_epoch) * pairs.num_batches(config.batch_size)
     if layer is None:
         return
-    if joint_steps >= config.refit_below:
+    if joint_steps >= refit_below:
         state.freeze()
         display.message("codes frozen: codewords and query tower go on")
     else:

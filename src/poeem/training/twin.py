@@ -60,6 +60,8 @@ def settings_mark(config: Config, *, joint: bool) -> str:
     train = values["train"]
     if train["frozen_epochs"] is None:  # as results from before there was a choice have it
         train["frozen_epochs"] = int(config.train.freezes)
+    if train["refit_below"] is None:
+        train["refit_below"] = 100
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
