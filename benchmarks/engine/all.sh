@@ -12,6 +12,7 @@ run bench.py --dim 128 --name engine_flat_128
 run lists.py --threads 1 2
 run nibbles.py
 run threads.py
+run survivors.py
 run filters.py
 run sizes.py
 run bench.py --items 10000000 --bytes 8 --rounds 3 --name engine_flat_10m

@@ -305,6 +305,21 @@ def in_registers(found: dict[str, Any]) -> str:
     )
 
 
+def survivors() -> str:
+    """Return how many items a query scores in float."""
+    found = result("engine_survivors")
+    rows = []
+    for label, each in found["results"].items():
+        for probes in sorted({case.partition(", ")[2] for case in each}, key=len):
+            cases = {case.partition(", ")[0]: one for case, one in each.items()}
+            if probes:
+                cases = {c.partition(", ")[0]: one for c, one in each.items() if c.endswith(probes)}
+            name = f"{label}, {probes}" if probes else label
+            rows.append([name, *(f"{one['scored']:,}" for one in cases.values())])
+    head = ["", *(case.partition(", ")[0] for case in next(iter(found["results"].values())))]
+    return f"{found['items']:,} items of dim {found['dim']}:\n\n" + table(head, rows)
+
+
 TABLES = {
     "engine_flat": ("flat", lambda: flat("engine_flat")),
     "engine_flat_128": ("flat_128", lambda: flat("engine_flat_128")),
@@ -323,6 +338,7 @@ TABLES = {
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
     "engine_threads": ("threads", threads),
     "engine_rates": ("kernels", kernels),
+    "engine_survivors": ("survivors", survivors),
 }
 
 

@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <atomic>
 #include <exception>
 #include <string>
 #include <tuple>
@@ -62,7 +63,8 @@ class Segments {
 
 std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
     const Segments& segments, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
-    std::int64_t num_threads, const std::string& kernel, bool widens) {
+    std::int64_t num_threads, const std::string& kernel, bool widens,
+    std::atomic<std::int64_t>* num_scored = nullptr) {
   require(!segments.get().empty(), "segments: none");
   const poeem::IndexView& view = *segments.get()[0].view;
   require_aligned(queries);
@@ -77,6 +79,7 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
   request.num_probes = num_probes;
   request.num_threads = num_threads;
   request.kernel = kernel;
+  request.num_scored = num_scored;
   auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   {
@@ -103,6 +106,15 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search(
   Segments all;
   all.add(arrays, allowed, std::nullopt);
   return search_segments(all, queries, k, num_probes, num_threads, kernel, allowed.has_value());
+}
+
+std::int64_t count_scored(const Arrays& arrays, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
+                          std::int64_t num_threads, const std::string& kernel) {
+  Segments all;
+  all.add(arrays, std::nullopt, std::nullopt);
+  std::atomic<std::int64_t> count{0};
+  search_segments(all, queries, k, num_probes, num_threads, kernel, false, &count);
+  return count;
 }
 
 Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
@@ -279,13 +291,22 @@ NB_MODULE(_native, m) {
            "wanted"_a.noconvert().none(), "num_wanted"_a = nb::none(),
            "Add items; wanted: a bit for each, uint64 [ceil(num_items / 64)], None = all; num_wanted: how many "
            "are set, counted if None.");
-  m.def("search_segments", &search_segments, "segments"_a, nb::kw_only(), "queries"_a.noconvert(),
+  m.def("search_segments",
+        [](const Segments& segments, Input<float, 3> queries, std::int64_t k, std::int64_t num_probes,
+           std::int64_t num_threads, const std::string& kernel, bool widens) {
+          return search_segments(segments, queries, k, num_probes, num_threads, kernel, widens);
+        },
+        "segments"_a, nb::kw_only(), "queries"_a.noconvert(),
         "k"_a, "num_probes"_a, "num_threads"_a, "kernel"_a, "widens"_a,
         "Search like `search`; widens: visit further lists until there are k.");
   m.def("search", &search, "arrays"_a, nb::kw_only(), "queries"_a.noconvert(), "k"_a,
         "num_probes"_a, "num_threads"_a, "kernel"_a, "allowed"_a.noconvert().none() = nb::none(),
         "Search float32 [num_queries, num_heads, dim]; num_probes 0 = all lists, kernel '' = best. "
         "Returns ids int64 and scores float32, both [num_queries, k].");
+  m.def("count_scored", &count_scored, "arrays"_a, nb::kw_only(), "queries"_a.noconvert(), "k"_a, "num_probes"_a,
+        "num_threads"_a, "kernel"_a = "",
+        "Search like `search`, and return how many items were scored in float, for all queries together: the first "
+        "ones, and what passed the bounds.");
   m.def("search_plain", &search_plain, "arrays"_a, "queries"_a.none(), "k"_a.none(), "num_probes"_a.none(),
         "num_threads"_a.none(),
         nb::sig("def search_plain(arrays: Arrays, queries: object, k: object, num_probes: object, num_threads: object) "

@@ -56,7 +56,7 @@ void RowScan::reset() {
   best_.reset(capacity_);
   bounded_ = tried_ = aimed_ = false;
   passed_ = true;
-  num_seen_ = num_waiting_ = 0;
+  num_seen_ = num_waiting_ = num_scored_ = 0;
 }
 
 void RowScan::look_at(const Segment& segment) {
@@ -156,6 +156,7 @@ void RowScan::scan_in_float(std::int64_t begin, std::int64_t end, float bias) {
 
 void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
   float scores[kUnitItems];
+  num_scored_ += __builtin_popcountll(mask);
   ahead_.fetch(kUnitLines);
   score_unit(*items_, unit, plan_.table(), bias, scores);
   const std::int64_t first = first_place_ + unit * kUnitItems;
@@ -187,6 +188,7 @@ void RowScan::score_waiting() { score_first(num_waiting_); }
 
 void RowScan::score_first(std::int64_t count) {
   if (count == 0) return;
+  num_scored_ += count;
   float scores[kMaxWaiting];
   for (std::int64_t first = 0; first < count; first += kFewSurvivors) {
     ahead_.fetch(kSurvivorLines);

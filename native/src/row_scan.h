@@ -51,6 +51,9 @@ class RowScan {
     return best_.full();
   }
 
+  // Items scored in float since `reset`: the first ones, then what passed the bounds. After `sorted`.
+  std::int64_t num_scored() const { return num_scored_; }
+
   const QueryPlan& plan() const { return plan_; }
   QueryPlan& plan() { return plan_; }
   const std::vector<Candidate>& sorted() {
@@ -105,6 +108,7 @@ class RowScan {
   bool bounded_ = false;
   bool tried_ = false;
   std::int64_t num_seen_ = 0;
+  std::int64_t num_scored_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
   float max_bias_ = 0;          // of the lists probed
   Ahead ahead_;

@@ -115,7 +115,10 @@ class Worker {
       } else {
         for (std::int64_t i = 0; i < count; ++i) scan_lists(row(i), part);
       }
-      for (std::int64_t i = 0; i < count; ++i) take(begin + i, row(i).sorted());
+      for (std::int64_t i = 0; i < count; ++i) {
+        take(begin + i, row(i).sorted());
+        if (request_.num_scored != nullptr) request_.num_scored->fetch_add(row(i).num_scored());
+      }
     }
   }
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poeem import _native
 from poeem.errors import ConfigError
 from poeem.index import active_kernel, available_kernels, build_index_from_codes
 from tests.index.helpers import Shape, random_index, random_queries
@@ -190,3 +191,16 @@ def test_an_unsupported_kernel_says_what_it_needs(monkeypatch):
             monkeypatch.setenv("POEEM_KERNEL", str(entry["name"]))
             with pytest.raises(ConfigError, match="which this machine lacks"):
                 active_kernel()
+
+
+@pytest.mark.parametrize("num_lists", [0, 20])
+def test_few_items_are_scored_in_float(kernel, num_lists):
+    shape = Shape("ip", 200_000, 8, 256, 2, num_lists)
+    index, queries = random_index(shape), random_queries(20, 1, 16)
+    settings = {"queries": queries, "k": 10, "num_probes": 0, "kernel": kernel}
+    count = _native.count_scored(index._arrays, num_threads=1, **settings) / len(queries)
+    if kernel == "scalar":
+        assert count == shape.num_items  # it has no bounds
+    else:
+        assert 10 <= count < 0.01 * shape.num_items
+    assert _native.count_scored(index._arrays, num_threads=3, **settings) == count * len(queries)

@@ -1,6 +1,7 @@
 // Search of product codes: the one entry point of the engine.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ struct SearchRequest {
   // fewer than k such items, further lists are visited, best first, until there are k or no more lists.
   const std::uint64_t* allowed = nullptr;
   std::string kernel;               // empty = the best this machine can run
+  // To measure with: the items that were scored in float are added to it; null = nobody asks.
+  std::atomic<std::int64_t>* num_scored = nullptr;
 };
 
 // Some of the items of a search. All segments have one quantizer: everything but items, offsets, codes, ids and norms is
