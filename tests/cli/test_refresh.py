@@ -75,6 +75,11 @@ def test_an_index_with_lists_is_calibrated_by_build_and_refresh(tmp_path):
     assert after.calibration == poeem.Index.open(tmp_path / "run1" / "items.poeem").calibration
     queries = np.ones((2, after.dim), dtype=np.float32)
     assert after.search(queries, 3, target_recall=0.5).ids.shape == (2, 3)
+    # With the layer it was measured with, a table of the user's own is kept.
+    poeem.swap_index(serving, after.calibrated(np.tile(queries, (20, 1)), k=7))
+    assert Call("refresh", serving, tmp_path / "run1", "--sample", "1").code == 0
+    kept = poeem.Index.open(serving).calibration
+    assert (kept.k, kept.num_queries) == (7, 40)
 
 
 def test_a_dry_run_leaves_the_files_as_they_are(today, serving):

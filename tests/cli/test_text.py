@@ -98,6 +98,15 @@ def test_what_search_refuses(run, tmp_path):
         TrainedRun.load(run).query_vectors(users=["q1"], texts=["x"])
 
 
+def test_vectors_of_documents_old_and_new(run):
+    trained = TrainedRun.load(run)
+    texts = trained.catalogue.item_texts
+    vectors = trained.document_vectors([*texts, "something new"])
+    assert np.array_equal(vectors[:-1], trained.item_vectors())
+    assert vectors.shape == (len(texts) + 1, trained.config.model.dim)
+    assert trained.sample_queries(3).shape == (3, trained.config.model.dim)
+
+
 def test_a_table_has_no_texts(tmp_path):
     rows = "\n".join(f"{u},{i}" for u in range(30) for i in range(u % 5, 20))
     (tmp_path / "t.csv").write_text(f"user,item\n{rows}\n")

@@ -226,7 +226,7 @@ def test_an_index_stays_calibrated():
     with pytest.raises(ConfigError, match="sample_queries: got none, but the index is calibrated"):
         refresh_index(calibrated, layer, ids, vectors)
     other = refresh_index(calibrated, layer, ids, vectors, sample_queries=queries)
-    assert other.index.calibration == other.index.calibrated(queries).calibration
+    assert other.index.calibration == other.index.calibrated(queries, k=10).calibration
     assert other.index.search(queries, 5, target_recall=0.9).ids.shape == (50, 5)
     without = refresh_index(calibrated, Layer(num_lists=0), ids, vectors)
     assert without.index.calibration is None

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poeem import Index, LiveIndex, build_index_from_codes, pending_changes
-from poeem.errors import ChangesError, ConfigError, IndexLockedError, SaveError
+from poeem.errors import ChangesError, ConfigError, IndexLockedError, InputError, SaveError
 from poeem.index.encode import encode
 from poeem.live import swap_index, view
 from tests.index.helpers import Shape, random_index, random_queries
@@ -231,7 +231,7 @@ def test_an_index_with_changes_beside_is_not_pulled_from_under_them(tmp_path):
         live.compact()  # nothing is pending, and still the changes are of this snapshot
         before = path.read_bytes()
         for name in ("i.poeem", "link"):
-            with pytest.raises(SaveError, match=r"i.poeem.changes holds .* poeem.swap_index"):
+            with pytest.raises(SaveError, match=r"i.poeem.changes is for .* poeem.swap_index"):
                 other.fresh().save(tmp_path / name)
         with pytest.raises(IndexLockedError):
             swap_index(path, other.fresh())
@@ -254,6 +254,7 @@ def test_a_writer_neither_changes_nor_replaces_what_others_put_there(tmp_path):
         other.fresh().save(tmp_path / "new.poeem")
         os.replace(tmp_path / "new.poeem", path)  # as who copies files to a server does
         put_there = path.read_bytes()
+        assert not path.with_name("i.poeem.next").exists()
         for change in (
             live.compact,
             lambda: live.replace(model.fresh()),
@@ -262,7 +263,28 @@ def test_a_writer_neither_changes_nor_replaces_what_others_put_there(tmp_path):
             with pytest.raises(ChangesError, match="another file than this writer opened"):
                 change()
         assert path.read_bytes() == put_there
+        path.unlink()
+        with pytest.raises(ChangesError, match="is gone; nothing was changed"):
+            live.compact()
+        assert not path.with_name("i.poeem.next").exists()
         assert_holds(live, model)  # searches go on
+
+
+def test_a_file_that_was_touched_or_copied_over_itself_is_the_same(tmp_path):
+    model = Model(Shape(num_items=30))
+    path = model.save(tmp_path / "i.poeem")
+    with LiveIndex.open(path) as live:
+        model.add(live, 3)
+        os.utime(path, ns=(1, 1))
+        model.add(live, 2)
+        assert live.compact()
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+        os.replace(tmp_path / "copy", path)
+        model.remove(live, 4)
+        assert live.compact()
+        assert_holds(live, model)
+    with pytest.raises(InputError, match="NUL"):
+        LiveIndex.open("a\0b")
 
 
 def test_the_items_of_a_moment_as_an_index(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from poeem.config import Config, LayerConfig, TrainConfig
 from poeem.errors import ConfigError
 from poeem.training.recipes import OURS, RECIPES, recipe_config, resolved
-from poeem.training.twin import settings_mark
+from poeem.training.twin import few_steps, settings_mark
 
 # Settings that the paper's recipe leaves as they are: sizes, the twin's schedule, the starting
 # point, and what product codes without lists do not use.
@@ -87,3 +87,25 @@ def test_a_mark_changes_with_what_counts():
     other = dataclasses.replace(config, layer=LayerConfig(num_subspaces=4))
     assert settings_mark(other, joint=True) != joint
     assert settings_mark(other, joint=False) == twin
+
+
+def test_a_mark_says_where_few_steps_are_others():
+    """Results of texts from before 1,000 steps were few count where it makes no difference."""
+    config = Config()
+
+    class Prepared:
+        def __init__(self, texts, num_batches):
+            self.texts, self.num_batches = texts, num_batches
+            self.pairs = self
+
+        def num_batches(self, batch_size):
+            raise AssertionError
+
+    def few(texts, steps_of_an_epoch):
+        prepared = Prepared(texts, lambda batch_size: steps_of_an_epoch)
+        return few_steps(prepared, config.train)
+
+    assert [few(None, n) for n in (1, 50, 500)] == [100, 100, 100]
+    assert [few(("q", "d"), n) for n in (19, 20, 199, 200)] == [100, 1000, 1000, 100]
+    assert settings_mark(config, joint=True) != settings_mark(config, joint=True, few_steps=1000)
+    assert settings_mark(config, joint=False) == settings_mark(config, joint=False, few_steps=1000)

@@ -312,6 +312,19 @@ def test_queries_of_users_and_of_the_same_history_agree(folder):
         run.query_vectors()
 
 
+def test_vectors_of_items_are_those_of_the_index(folder):
+    run = TrainedRun.load(str(folder))
+    vectors, index = run.item_vectors(), Index.open(folder / "items.poeem")
+    assert vectors.shape == (len(run.catalogue.item_ids), 8)
+    ids = run.catalogue.index_ids()
+    near = np.square(vectors - index.reconstruct(ids)).sum(1)
+    assert (near < np.square(vectors - index.reconstruct(ids[::-1].copy())).sum(1)).mean() > 0.8
+    assert run.sample_queries(7).shape == (7, 8)
+    assert run.sample_queries(10_000).shape == (NUM_USERS, 8)
+    with pytest.raises(ConfigError, match="items are ids, not texts"):
+        run.document_vectors(["a text"])
+
+
 def test_an_id_tower_knows_no_histories(table, tmp_path):
     config = make_config(table, model={"query_tower": "id"})
     train_run(config, tmp_path / "run")

@@ -29,7 +29,7 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import Prepared
 from poeem.training.recipes import OURS, RECIPES, recipe_config
 from poeem.training.run import MakeDisplay, train_state
-from poeem.training.twin import TwinFolder, query_vectors, settings_mark
+from poeem.training.twin import TwinFolder, few_steps, query_vectors, settings_mark
 from poeem.types import FloatArray, IntArray, SearchResult
 
 EXACT, FIXED_CODES = "float", "fixed-codes"
@@ -159,7 +159,9 @@ class Comparison:
     def _mark(self, seed: int, num_bytes: int, name: str) -> str:
         """Return what changes when a row's settings do."""
         if name in RECIPES:
-            return settings_mark(recipe_config(name, self.config, num_bytes, seed), joint=True)
+            config = recipe_config(name, self.config, num_bytes, seed)
+            few = few_steps(self.prepared, config.train)
+            return settings_mark(config, joint=True, few_steps=few)
         mark = settings_mark(self._seeded(seed), joint=False)
         return f"{mark} {FixedCodesSettings()}" if name == FIXED_CODES else mark
 

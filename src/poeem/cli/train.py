@@ -14,7 +14,7 @@ from poeem.cli.schedule import fitted
 from poeem.config import Config, TrainConfig
 from poeem.config_file import config_toml
 from poeem.data.sources import BUNDLED, BUNDLED_TEXTS
-from poeem.errors import ConfigError
+from poeem.errors import ConfigError, IndexLockedError
 
 if TYPE_CHECKING:
     from poeem.quantize.health import ScalarWriter
@@ -145,8 +145,13 @@ def _train_and_build(
         writer=_writer(out) if tensorboard else None,
         say=say,
     )
-    with counting("building the index") as progress:
-        index = build_run(out, progress=progress)
+    try:
+        with counting("building the index") as progress:
+            index = build_run(out, progress=progress)
+    except IndexLockedError as error:
+        raise IndexLockedError(
+            f"{error}; the run itself is whole: build its index later with: poeem build {out}"
+        ) from error
     figures: dict[str, Any] = {
         "steps": state.step,
         "index_info": {**index.info(), "path": str(out / "items.poeem")},

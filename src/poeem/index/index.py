@@ -448,8 +448,8 @@ def _check_no_changes(path: Path) -> None:
     beside = Path(os.path.realpath(path) + CHANGES_SUFFIX)
     if os.path.lexists(beside):
         raise SaveError(
-            f"{path}: not written, {beside.name} holds changes of the index that is there; put "
-            "this one in its place with poeem.swap_index(path, index), which replaces both"
+            f"{path}: not written, {beside.name} is for changes of the index that is there (or "
+            "was); put this one in its place with poeem.swap_index(path, index)"
         )
 
 

@@ -77,8 +77,9 @@ def refresh_index(
         layer, ids, vectors, titles, lineage, batch_size, progress: of today, as in `build_index`.
         checksums: uint64 [index.num_items], in storage order, of the vectors that `index` was made
             of, such as `load_checksums` returns; None = not known.
-        sample_queries: of today's model, for `Index.calibrated`; None = what `index` knows of
-            recall by lists visited still holds, as it does while the layer stays the same.
+        sample_queries: of today's model, for `Index.calibrated` with the k of `index`; None = what
+            `index` knows of recall by lists visited still holds, as it does while the layer stays
+            the same.
         rows_before: int64 [n], where in storage order an item stood, -1 = it is new; None = items
             are the same by their ids.
 
@@ -96,8 +97,9 @@ def refresh_index(
     fresh = np.concatenate(
         [_checksums(array[i : i + batch_size], i) for i in range(0, len(array), batch_size)]
     )
-    same_layer = _same_parts(index, parts)
+    same_layer = same_parts(index, parts)
     _check_calibration(index, parts, same_layer, sample_queries)
+    known_k = None if index.calibration is None else index.calibration.k
     known = np.zeros(len(array), dtype=bool)
     if same_layer and checksums is not None:
         known = (before >= 0) & (checksums[before] == fresh)
@@ -114,9 +116,10 @@ def refresh_index(
         metric=index.metric,
         titles=titles,
         lineage=lineage,
-        sample_queries=sample_queries,
     )
-    if sample_queries is None and same_layer:
+    if sample_queries is not None:
+        made = made.calibrated(sample_queries, *(() if known_k is None else (known_k,)))
+    elif same_layer:
         made = made.with_calibration_of(index)
     kept = np.flatnonzero(before >= 0)
     return Refreshed(
@@ -213,7 +216,8 @@ def _rows_of(ids: IntArray, wanted: IntArray) -> IntArray:
     return np.asarray(order[places], dtype=np.int64)
 
 
-def _same_parts(index: Index, parts: QuantizerParts) -> bool:
+def same_parts(index: Index, parts: QuantizerParts) -> bool:
+    """Return whether rotation, centroids and codebooks are those of an index, to the bit."""
     pairs = (
         (index.rotation, parts.rotation),
         (index.centroids, parts.centroids),

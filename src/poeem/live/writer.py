@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from poeem import _native
-from poeem.errors import ChangesError, ConfigError, IdError, InputError, SaveError
+from poeem.errors import (
+    ChangesError,
+    ConfigError,
+    IdError,
+    IndexFileError,
+    InputError,
+    SaveError,
+)
 from poeem.files import replace_file
 from poeem.index.builder import narrow_ids
 from poeem.index.contents import IndexContents, LiveMark
@@ -114,6 +121,7 @@ class Writer:
         with self._compacting:
             with self._changing:
                 self._require_usable()
+                self._require_snapshot()
                 view = self.view
                 if view.number == self._folded or not view.num_items:
                     return False
@@ -133,6 +141,7 @@ class Writer:
         """Put another index in the place of all items; see `LiveIndex.replace`."""
         with self._compacting, self._changing:
             self._require_usable()
+            self._require_snapshot()
             snapshot = self._write(index._contents, self.view.number)
             self._swap(snapshot, self.view.number)
             self._num_replaced += 1
@@ -207,11 +216,22 @@ class Writer:
 
     def _require_snapshot(self) -> None:
         """Neither change nor replace an index that somebody else has put there."""
-        if stamp_of(self._places.snapshot) != self._stamp:
-            raise ChangesError(
-                f"{self._places.snapshot}: another file than this writer opened was put there; "
-                "nothing was changed; wanted it put there by LiveIndex.replace of this writer"
-            )
+        stamp = stamp_of(self._places.snapshot)
+        if stamp == self._stamp:
+            return
+        try:
+            found = Index.open(self._places.snapshot, verify="none")._contents.fingerprint
+        except IndexFileError:
+            found = None
+        if found == self.view.contents.fingerprint:
+            self._stamp = stamp  # touched, or copied over itself
+            return
+        self._places.next.unlink(missing_ok=True)
+        what = "is gone" if stamp is None else "is another file than this writer opened"
+        raise ChangesError(
+            f"{self._places.snapshot}: {what}; nothing was changed; wanted an index put there by "
+            "LiveIndex.replace of this writer"
+        )
 
     def _require_usable(self) -> None:
         if self._process != os.getpid():

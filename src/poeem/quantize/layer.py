@@ -57,6 +57,8 @@ class IndexLayer(LayerState):
             kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
 
     Under `DistributedDataParallel` warm start and revival are those of all ranks, in the same step.
+    Wrap with `find_unused_parameters=True`: before the warm start the layer's parameters are in no
+    graph. A warm start or refit by hand is not shared: give all ranks the same vectors.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
     activation checkpointing, which calls it twice.
@@ -98,9 +100,6 @@ class IndexLayer(LayerState):
                 self._advance(x.detach())
             if self.phase is not Phase.JOINT:
                 zero = x.new_zeros(())
-                if self.training and ranks.num_ranks() > 1:
-                    # In the graph from the first step on: DistributedDataParallel wants gradients.
-                    zero = zero + sum(0.0 * one.sum() for one in self.parameters())
                 return IndexOutput(vectors, None, None, zero, zero, zero)
             codes, lists = self._assign(x.detach())
             if self.training:
@@ -253,8 +252,7 @@ class IndexLayer(LayerState):
         if ranks.num_ranks() == 1:
             self.warm_start()
             return
-        generator = torch.Generator().manual_seed(self.config.seed)
-        self.warm_start(ranks.pool(torch.cat(self._samples), generator))
+        self.warm_start(ranks.pool(torch.cat(self._samples), self.config.seed))
         ranks.take_from_first((*self.parameters(), *self.buffers()))
 
     # Health
@@ -286,7 +284,6 @@ class IndexLayer(LayerState):
         window = self.config.revive_window * max(self.num_codewords, self.num_lists)
         if not window or not self._window_is_over(window, x):
             return
-        ranks.add_up((self.codeword_counts, self.list_counts))
         generator = torch.Generator().manual_seed(self.config.seed + self.num_steps)
 
         def random_rows(count: int) -> Tensor:

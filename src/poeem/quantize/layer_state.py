@@ -114,11 +114,19 @@ class LayerState(nn.Module):
             )
 
     def _count(self, codes: Tensor, lists: Tensor | None) -> None:
+        """Count what was chosen, by all ranks: buffers are rank 0's for all of them."""
+        alone = ranks.num_ranks() == 1
+        counts = self.codeword_counts if alone else torch.zeros_like(self.codeword_counts)
+        list_counts = self.list_counts if alone else torch.zeros_like(self.list_counts)
         flat = codes + torch.arange(self.num_subspaces, device=codes.device) * self.num_codewords
         ones = torch.ones(codes.numel(), dtype=torch.int64, device=codes.device)
-        self.codeword_counts.view(-1).index_add_(0, flat.view(-1), ones)
+        counts.view(-1).index_add_(0, flat.view(-1), ones)
         if lists is not None:
-            self.list_counts.index_add_(0, lists, ones[: len(lists)])
+            list_counts.index_add_(0, lists, ones[: len(lists)])
+        if not alone:
+            ranks.add_up((counts, list_counts))
+            self.codeword_counts += counts
+            self.list_counts += list_counts
         self._num_windowed += len(codes)
 
     def _reset_counts(self) -> None:
@@ -143,8 +151,8 @@ class LayerState(nn.Module):
         """
         if self.rotation is None:
             return
-        identity = torch.eye(self.dim).to(self.rotation)
-        drift = float((self.rotation @ self.rotation.T - identity).abs().max())
+        rotation = self.rotation.double().cpu()  # a GPU may multiply with ten bits
+        drift = float((rotation @ rotation.T - torch.eye(self.dim)).abs().max())
         if not drift <= _ROTATION_TOLERANCE:
             raise InputError(
                 f"rotation: R R^T is off the identity by {drift:.3g}, wanted at most "

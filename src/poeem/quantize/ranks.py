@@ -1,62 +1,78 @@
-"""What the layer has to agree on with its copies in other processes (`torch.distributed`).
+"""What the layer has to agree on with its copies in other processes, under DistributedDataParallel.
 
-Gradients are averaged by whoever wraps the model, `DistributedDataParallel` for one. With these,
-what the layer does by itself, warm start and revival, happens in the same step and with the same
-values on all ranks. Every rank must call the layer equally often, as `DistributedDataParallel` asks
-for anyway. Alone, or without a process group, all of it is the identity.
+Gradients are averaged by the wrapper. With these, what the layer does by itself, warm start and
+revival, happens in the same step and with the same values on all ranks of the wrapper's group. Only
+inside its forward call: who trains a model on one rank alone, or another on each, is left alone.
+Every rank must call the model equally often, as the wrapper asks for anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 
-def num_ranks() -> int:
-    """Return how many processes train together; 1 = this one alone."""
+def group() -> Any:
+    """Return the process group of the wrapper whose forward call this is; None outside of one."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
+        return None
+    from torch.nn.parallel import DistributedDataParallel
+
+    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    return None if wrapper is None else wrapper.process_group
+
+
+def num_ranks() -> int:
+    """Return how many processes train this model together; 1 = this one alone."""
+    found = group()
+    return 1 if found is None else distributed.get_world_size(found)
 
 
 def smallest(value: int, like: Tensor) -> int:
     """Return the least value of all ranks. Args: like: on the device to communicate from."""
-    if num_ranks() == 1:
+    found = group()
+    if found is None:
         return value
     shared = torch.tensor(value, dtype=torch.int64, device=like.device)
-    distributed.all_reduce(shared, distributed.ReduceOp.MIN)
+    distributed.all_reduce(shared, distributed.ReduceOp.MIN, group=found)
     return int(shared)
 
 
 def add_up(counts: Iterable[Tensor]) -> None:
     """Put the sums over all ranks into tensors, in place."""
-    if num_ranks() > 1:
+    found = group()
+    if found is not None:
         for tensor in counts:
-            distributed.all_reduce(tensor)
+            distributed.all_reduce(tensor, group=found)
 
 
 def take_from_first(tensors: Iterable[Tensor]) -> None:
-    """Put what rank 0 has into tensors, in place."""
-    if num_ranks() > 1:
+    """Put what the first rank of the group has into tensors, in place."""
+    found = group()
+    if found is not None:
+        first = distributed.get_global_rank(found, 0)
         for tensor in tensors:
-            distributed.broadcast(tensor.detach(), 0)
+            distributed.broadcast(tensor.detach(), first, group=found)
 
 
-def pool(rows: Tensor, generator: torch.Generator) -> Tensor:
+def pool(rows: Tensor, seed: int) -> Tensor:
     """Return rows of all ranks, as many in all as each has, equally many of each.
 
     Args:
         rows: [n, dim], n alike on all ranks.
-        generator: draws which of a rank's rows; on the CPU.
+        seed: draws which of a rank's rows; others on each, as all may have the same.
     """
-    ranks = num_ranks()
-    if ranks == 1:
+    found = group()
+    if found is None:
         return rows
+    ranks = distributed.get_world_size(found)
+    generator = torch.Generator().manual_seed(seed * ranks + distributed.get_rank(found))
     count = -(-len(rows) // ranks)
     drawn = torch.randperm(len(rows), generator=generator)[:count].to(rows.device)
     some = rows[drawn].contiguous()
     parts = [torch.empty_like(some) for _ in range(ranks)]
-    distributed.all_gather(parts, some)
+    distributed.all_gather(parts, some, group=found)
     return torch.cat(parts)[: len(rows)]

@@ -23,6 +23,7 @@ from poeem.index.refresh import (
     exact_rows,
     load_checksums,
     refresh_index,
+    same_parts,
     save_checksums,
 )
 from poeem.live import LiveIndex
@@ -99,8 +100,7 @@ def refresh(
     Args:
         index: the file of yesterday.
         run: the folder of today's run, trained past its warm start.
-        num_queries: users to ask for when recall is measured, and with lists the index calibrated;
-            fewer where there are fewer.
+        num_queries: users to ask for when recall is measured; fewer where there are fewer.
         seed: of the choice of users.
         search: how to search for the held-out pairs; None = as the run's settings say.
         dry_run: measure and report, but leave the file as it is.
@@ -147,7 +147,7 @@ def _refresh(
     vectors = today.item_vectors()
     queries = today.sample_queries(*sample)
     checksums = load_checksums(path, before)
-    made = _encode(before, today, vectors, queries, rows, checksums, progress)
+    made = _encode(before, today, vectors, rows, checksums, progress)
     indexes = (before, rows), (made.index, _rows_of_items(made.index, today))
     metric = made.index.metric
     best = exact_rows(vectors, queries, min(RECALL_AT, len(vectors)), metric)
@@ -181,7 +181,6 @@ def _encode(
     before: Index,
     run: TrainedRun,
     vectors: FloatArray,
-    queries: FloatArray,
     rows: IntArray,
     checksums: Any,
     progress: Callable[[int, int], None] | None,
@@ -191,15 +190,17 @@ def _encode(
     positions = np.full(len(vectors), -1, dtype=np.int64)  # of today's items in yesterday's index
     there = np.flatnonzero(rows < len(vectors))
     positions[rows[there]] = there
+    layer = run.state.quantizer()
+    known = before.calibration is not None and same_parts(before, layer.export_parts())
     return refresh_index(
         before,
-        run.state.quantizer(),
+        layer,
         run.catalogue.index_ids(),
         vectors,
         checksums=checksums,
         titles=run.catalogue.index_titles(),
         lineage=run.lineage(),
-        sample_queries=queries,
+        sample_queries=None if known else run.sample_queries(),
         batch_size=run.config.build.batch_size,
         progress=progress,
         rows_before=positions,

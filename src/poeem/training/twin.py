@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from poeem.config import Config
+from poeem.config import Config, TrainConfig
 from poeem.evaluation.protocol import EvaluationSet
 from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
@@ -50,18 +50,19 @@ def fork(state: TrainingState, other: TrainingState) -> None:
     other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
 
 
-def settings_mark(config: Config, *, joint: bool) -> str:
+def settings_mark(config: Config, *, joint: bool, few_steps: int = 100) -> str:
     """Return 8 hexadecimal digits that change with any setting that a figure depends on.
 
     Args:
         joint: whether those of the index layer are among them.
+        few_steps: what `refit_below` none stands for, where it makes a difference; see `few_steps`.
     """
     values = config.to_dict()
     train = values["train"]
     if train["frozen_epochs"] is None:  # as results from before there was a choice have it
         train["frozen_epochs"] = int(config.train.freezes)
     if train["refit_below"] is None:
-        train["refit_below"] = 100
+        train["refit_below"] = few_steps
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
@@ -75,6 +76,20 @@ def settings_mark(config: Config, *, joint: bool) -> str:
     sections = ("data", "model", "train", "layer", "build") if joint else ("data", "model", "train")
     text = json.dumps({name: values[name] for name in sections}, sort_keys=True)
     return f"{zlib.crc32(text.encode()):08x}"
+
+
+def few_steps(prepared: Prepared, train: TrainConfig) -> int:
+    """Return what `refit_below` none stands for in `settings_mark`.
+
+    Of texts more steps are few: 1,000. But where as many are made as make no difference, it is 100,
+    as in results from before that.
+    """
+    if prepared.texts is None:
+        return 100
+    frozen = int(train.freezes) if train.frozen_epochs is None else train.frozen_epochs
+    steps = train.epochs - train.warm_start_epoch - frozen
+    steps *= prepared.pairs.num_batches(train.batch_size)
+    return 1000 if 100 <= steps < 1000 else 100
 
 
 class TwinFolder:
