@@ -333,6 +333,11 @@ TABLES = {
     "engine_curves": ("curves", lambda: curves("engine_curves")),
     "engine_curves_128": ("curves_128", lambda: curves("engine_curves_128")),
     "engine_curves_glove": ("curves_glove", lambda: curves("engine_curves_glove")),
+    "engine_curves_avx2": ("curves_avx2", lambda: curves("engine_curves_avx2")),
+    "engine_curves_glove_avx2": (
+        "curves_glove_avx2",
+        lambda: curves("engine_curves_glove_avx2"),
+    ),
     "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
     "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
