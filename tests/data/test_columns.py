@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poeem.config import DataConfig
-from poeem.data import load_interactions
+from poeem.data import columns, load_interactions
 from poeem.errors import (
     DataError,
     IdError,
@@ -28,6 +28,18 @@ def test_titles_are_the_first_that_is_not_blank_or_the_id(
     assert load_interactions(config).item_titles == ["Pot", "Cup", "7"]
     config = DataConfig(path=config.path, title_column=None)
     assert load_interactions(config).item_titles is None
+
+
+def test_an_id_that_is_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_MUCH_ROOM", 2**20)
+    ids = [f"item {number}" for number in range(1000)]
+    assert columns.text_ids(ids).tolist() == ids
+    assert len(columns.text_ids([*ids, "x" * 100])) == 1001
+    with pytest.raises(
+        DataError, match=r"longest of 1,001 has 5,000 .* begins with 'x.*shorter"
+    ):
+        columns.text_ids([*ids, "x" * 5000])
+    assert columns.text_ids([]).shape == (0,)
 
 
 def test_titles_of_a_type_that_is_no_text(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ arbitrary and its row is never kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,8 @@ _NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 # Leading zeros make another id, as in 007 and 7: such a column stays text.
 _INTEGER_ID = r"^(0|-?[1-9][0-9]*)$"
 _MICROSECONDS = 1_000_000
+# Bytes of ids, and how much larger than their text, from which on it is an oversight.
+_MUCH_ROOM, _MOSTLY_EMPTY = 2**30, 16
 
 
 def parse_ids(name: str, array: Any) -> tuple[Any, Mask]:
@@ -53,6 +56,23 @@ def parse_ids(name: str, array: Any) -> tuple[Any, Mask]:
     return ids.fill_null(0), _to_mask(ids.is_null())
 
 
+def text_ids(ids: Sequence[str]) -> Array:
+    """Return ids as a NumPy array of text, in which each has the room of the longest.
+
+    Raises:
+        DataError: one is so much longer than most that the room would be gigabytes of nothing.
+    """
+    longest = max(ids, key=len, default="")
+    size = 4 * len(longest) * len(ids)
+    if size > _MUCH_ROOM and size > _MOSTLY_EMPTY * 4 * sum(map(len, ids)):
+        raise DataError(
+            f"ids: the longest of {len(ids):,} has {len(longest):,} characters and begins with "
+            f"{longest[:40]!r}; each takes the room of the longest, {size:,} bytes in all; wanted "
+            "shorter ones"
+        )
+    return np.array(ids, dtype=np.str_)
+
+
 def index_ids(ids: Any) -> tuple[NDArray[np.int32], Array]:
     """Number the distinct ids in ascending order.
 
@@ -69,7 +89,7 @@ def index_ids(ids: Any) -> tuple[NDArray[np.int32], Array]:
     if arrow.pa.types.is_string(distinct.type):
         distinct = _integers_if_all(distinct)
     if arrow.pa.types.is_string(distinct.type):
-        values: Array = np.array(distinct.to_pylist(), dtype=np.str_)
+        values = text_ids(distinct.to_pylist())
     else:
         values = distinct.to_numpy(zero_copy_only=False)
     order = np.argsort(values, kind="stable")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from poeem.config import DataConfig
+from poeem.data.columns import text_ids
 from poeem.data.interactions import Interactions
 from poeem.data.sources import text_set_file, text_set_folder
 from poeem.data.tables import Progress
@@ -266,7 +267,7 @@ def _ordered(keys: list[str]) -> list[str]:
 
 def _ids(keys: list[str]) -> Array:
     """Return int64 where all are integers as they are usually written, else texts."""
-    return np.array(keys, dtype=np.int64) if _are_integers(keys) else np.array(keys)
+    return np.array(keys, dtype=np.int64) if _are_integers(keys) else text_ids(keys)
 
 
 def _are_integers(keys: list[str]) -> bool:
