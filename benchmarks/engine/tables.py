@@ -310,7 +310,7 @@ def survivors() -> str:
     found = result("engine_survivors")
     rows = []
     for label, each in found["results"].items():
-        for probes in sorted({case.partition(", ")[2] for case in each}, key=len):
+        for probes in dict.fromkeys(case.partition(", ")[2] for case in each):
             cases = {case.partition(", ")[0]: one for case, one in each.items()}
             if probes:
                 cases = {c.partition(", ")[0]: one for c, one in each.items() if c.endswith(probes)}
