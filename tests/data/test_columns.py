@@ -35,9 +35,7 @@ def test_an_id_that_is_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"item {number}" for number in range(1000)]
     assert columns.text_ids(ids).tolist() == ids
     assert len(columns.text_ids([*ids, "x" * 100])) == 1001
-    with pytest.raises(
-        DataError, match=r"longest of 1,001 has 5,000 .* begins with 'x.*shorter"
-    ):
+    with pytest.raises(DataError, match=r"longest of 1,001 has 5,000 .* begins with 'x.*shorter"):
         columns.text_ids([*ids, "x" * 5000])
     assert columns.text_ids([]).shape == (0,)
 
