@@ -30,7 +30,7 @@ from poeem.training.state import TrainingState, has_demand_lists
 _QUERIES_PER_LIST = 32
 _GUESSES = 2**30
 # Steps with the index after which codewords have followed the vectors, of ids and of texts.
-_FEW_STEPS, _FEW_STEPS_OF_TEXTS = 100, 1000
+FEW_STEPS, FEW_STEPS_OF_TEXTS = 100, 1000
 
 
 def train(
@@ -154,7 +154,7 @@ def scheduled(state: TrainingState, num_batches: int) -> TrainConfig:
     config = state.config.train
     few = config.refit_below
     if few is None:
-        few = _FEW_STEPS if isinstance(state.model.item_tower, IdTower) else _FEW_STEPS_OF_TEXTS
+        few = FEW_STEPS if isinstance(state.model.item_tower, IdTower) else FEW_STEPS_OF_TEXTS
     frozen, after = config.frozen_epochs, config.epochs - config.warm_start_epoch
     if frozen is None:
         frozen = int(config.freezes)

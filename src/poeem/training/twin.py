@@ -19,7 +19,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
 from poeem.training.checkpoint import load_checkpoint, save_checkpoint
-from poeem.training.loop import evaluate_state
+from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_TEXTS, evaluate_state
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
 from poeem.training.state import TrainingState
@@ -50,7 +50,7 @@ def fork(state: TrainingState, other: TrainingState) -> None:
     other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
 
 
-def settings_mark(config: Config, *, joint: bool, few_steps: int = 100) -> str:
+def settings_mark(config: Config, *, joint: bool, few_steps: int = FEW_STEPS) -> str:
     """Return 8 hexadecimal digits that change with any setting that a figure depends on.
 
     Args:
@@ -85,11 +85,11 @@ def few_steps(prepared: Prepared, train: TrainConfig) -> int:
     as in results from before that.
     """
     if prepared.texts is None:
-        return 100
+        return FEW_STEPS
     frozen = int(train.freezes) if train.frozen_epochs is None else train.frozen_epochs
     steps = train.epochs - train.warm_start_epoch - frozen
     steps *= prepared.pairs.num_batches(train.batch_size)
-    return 1000 if 100 <= steps < 1000 else 100
+    return FEW_STEPS_OF_TEXTS if FEW_STEPS <= steps < FEW_STEPS_OF_TEXTS else FEW_STEPS
 
 
 class TwinFolder:
