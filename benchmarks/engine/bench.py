@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from contest import compare, ratios
-from datasets import NUM_QUERIES, prepare_flat, prepare_sums, source_of, true_neighbours
+from datasets import NUM_QUERIES, prepare_costly, prepare_flat, source_of, true_neighbours
 from rivals import SUMS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -54,7 +54,7 @@ def main() -> None:
         np.save(folder / "queries.npy", queries)
         for num_bytes in options.bytes:
             prepare_flat(folder, source, num_bytes)
-            prepare_sums(folder, source, num_bytes)
+            prepare_costly(folder, source, num_bytes, "residual", 0.0)
             figures = compare(folder, names, truth, options.threads, options.rounds)
             results[f"{num_bytes} bytes"] = {"rivals": figures, "times_ours": ratios(figures)}
             print(f"{num_bytes} bytes: {json.dumps(results[f'{num_bytes} bytes']['times_ours'])}")

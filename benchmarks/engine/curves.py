@@ -1,10 +1,10 @@
 """Queries per second against recall of the true neighbours, all rivals on one picture.
 
-Product codes of as many bytes in as many lists for us and Faiss, and residual codes for us; ScaNN's
-own 4-bit codes of at most as many bytes, in a tree of fewer and of more leaves, with the
-anisotropic threshold that finds most; hnswlib over float vectors, which takes many times the
-memory. Each rival's one setting (lists probed, leaves searched, ef) is swept, rivals in
-turns.
+Product codes of as many bytes for us, in fewer and in more lists, and residual codes, all with the
+weight of errors along a vector that finds most; Faiss searches the first of these; ScaNN's own
+4-bit codes of at most as many bytes, in a tree of fewer and of more leaves, with the anisotropic
+threshold that finds most; hnswlib over float vectors, which takes many times the memory. Each
+rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns.
 
 python benchmarks/engine/curves.py --items 1000000 --bytes 16
 POEEM_DATA=data python benchmarks/engine/curves.py --data glove-6b-50d --bytes 25 --name ...
@@ -23,21 +23,20 @@ from contest import Rival, overlap, take_turns
 from datasets import (
     NUM_QUERIES,
     Source,
+    prepare_costly,
     prepare_lists,
-    prepare_residuals,
-    prepare_sums,
     source_of,
     true_neighbours,
 )
-from rivals import MORE_LEAVES, SUMS
+from rivals import COSTLY, MORE_LEAVES, MORE_LISTS, SUMS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
 
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+OURS = {COSTLY: "", MORE_LISTS: ", more lists", SUMS: ", residual codes"}
 SWEEPS = {
-    "poeem best": (*PROBES, 0),
-    SUMS: (*PROBES, 0),
+    **dict.fromkeys(OURS, (*PROBES, 0)),
     "faiss ivfpq": PROBES,
     "scann": (*PROBES, 512),
     MORE_LEAVES: tuple(4 * probes for probes in (*PROBES, 512)),
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=16)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rivals", nargs="+", default=list(SWEEPS)[2:], help="besides us")
+    parser.add_argument("--rivals", nargs="+", default=list(SWEEPS)[len(OURS) :], help="besides us")
     parser.add_argument("--name", default="engine_curves")
     options = parser.parse_args()
     source = source_of(options.data, options.items, options.dim)
@@ -143,26 +142,29 @@ def main() -> None:
         source.save(folder)
         np.save(folder / "queries.npy", queries)
         prepare_lists(folder, source, options.lists)
-        prepare_residuals(folder, source, options.bytes)
-        prepare_sums(folder, source, options.bytes)
-        names = [*list(SWEEPS)[:2], *options.rivals]
+        more = folder / "more"
+        prepare_lists(more, source, 4 * options.lists)
+        weights = {"product": prepare_costly(more, source, options.bytes, "product")}
+        prepare_costly(folder, source, options.bytes, "product", next(iter(weights["product"])))
+        weights["residual"] = prepare_costly(folder, source, options.bytes, "residual")
+        names = [*OURS, *options.rivals]
         points = sweep(folder, truth, options.rounds, options.threads, names)
     cases = [case for case in CASES if int(case.split()[1]) in options.threads]
-    equal, with_sums = (
-        {
+    found = {
+        f"at_equal_recall{kind}": {
             rival: {
                 measure: {case: at_equal_recall(points, us, rival, measure, case) for case in cases}
                 for measure in ("recall10_at_10", "recall10_at_100")
             }
             for rival in options.rivals
         }
-        for us in list(SWEEPS)[:2]
-    )
+        for us, kind in OURS.items()
+    }
     draw(points, source, options.bytes, RESULTS / f"{options.name}.png")
     settings = {"data": source.name, "items": source.items, "dim": source.dim, "k": 100}
     settings |= {"bytes": options.bytes, "lists": options.lists, "batch": NUM_QUERIES}
     settings |= {"rounds": options.rounds, "picture": f"{options.name}.png"}
-    found = {"at_equal_recall": equal, "at_equal_recall, residual codes": with_sums}
+    settings |= {"parallel_weight": weights}
     write_result(options.name, {**settings, **found, "rivals": points})
 
 

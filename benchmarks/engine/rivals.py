@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import TRAINING_VECTORS, Source
+from datasets import SEARCHED, TRAINING_VECTORS, Source
 
 K = int(os.environ.get("POEEM_BENCH_K", "100"))
 
@@ -127,6 +127,7 @@ def faiss_ivfpq(folder: Path) -> Adapter:
     """Search the same lists of the same codes with IndexIVFPQ; its setting is nprobe."""
     import faiss
 
+    folder = folder / "product" if (folder / "product").exists() else folder
     codes, codebooks = np.load(folder / "codes.npy"), np.load(folder / "codebooks.npy")
     centroids, lists = np.load(folder / "centroids.npy"), np.load(folder / "lists.npy")
     num_lists, dim = centroids.shape
@@ -170,11 +171,11 @@ def scann(folder: Path, leaves_factor: int = 1) -> Adapter:
     that it saves spread a code over a byte.
     """
     source = Source.load(folder)
-    num_bytes = np.load(folder / "codebooks.npy", mmap_mode="r").shape[0]
+    num_bytes = np.load(folder / "product" / "codebooks.npy", mmap_mode="r").shape[0]
     block = next(b for b in range(1, source.dim + 1) if -(-source.dim // b) <= 2 * num_bytes)
     leaves = max(source.items // 1000, 1) * leaves_factor
     vectors = source.all()
-    threshold = _scann_threshold(vectors, source.queries(), block)
+    threshold = _scann_threshold(vectors, source.queries(), block, min(leaves, 2000))
     print(f"scann: {leaves} leaves, anisotropic threshold {threshold:.3g}", file=sys.stderr)
     searcher = _scann_searcher(vectors, block, leaves, threshold)
     chosen = {"leaves_to_search": 8}
@@ -197,24 +198,26 @@ def _scann_searcher(vectors: np.ndarray, block: int, leaves: int, threshold: flo
     from scann import scann_ops_pybind as library
 
     builder = library.builder(vectors, K, "dot_product").tree(
-        num_leaves=leaves, num_leaves_to_search=8, training_sample_size=TRAINING_VECTORS
+        num_leaves=leaves,
+        num_leaves_to_search=8,
+        training_sample_size=max(TRAINING_VECTORS, 50 * leaves),
     )
     return builder.score_ah(block, anisotropic_quantization_threshold=threshold).build()
 
 
-def _scann_threshold(vectors: np.ndarray, queries: np.ndarray, block: int) -> float:
+def _scann_threshold(vectors: np.ndarray, queries: np.ndarray, block: int, leaves: int) -> float:
     """Return which threshold finds most true neighbours; NaN = the plain distance.
 
     ScaNN's own examples have 0.2 for unit vectors; what suits others follows their length. Tried on
-    the first 50,000 vectors, all leaves searched.
+    the first 100,000 vectors, all leaves searched.
     """
-    some, asked = vectors[:50_000], queries[:100]
+    some, asked = vectors[:SEARCHED], queries
     best = np.argsort(-(asked @ some.T), axis=1)[:, :10]
     length = float(np.linalg.norm(some, axis=1).mean())
     found = {}
     for threshold in (*(share * length for share in (0.1, 0.2, 0.3, 0.5, 0.7)), float("nan")):
-        searcher = _scann_searcher(some, block, 50, threshold)
-        ids, _ = searcher.search_batched(asked, K, leaves_to_search=50)
+        searcher = _scann_searcher(some, block, leaves, threshold)
+        ids, _ = searcher.search_batched(asked, K, leaves_to_search=leaves)
         shares = [np.isin(a, b[:10]).mean() for a, b in zip(best, ids, strict=True)]
         found[threshold] = float(np.mean(shares))
     print(f"scann: recall@10 by threshold {found}", file=sys.stderr)
@@ -243,6 +246,8 @@ def hnswlib(folder: Path, links: int = 16) -> Adapter:
 
 
 SUMS = "poeem, residual codes"
+MORE_LISTS = "poeem, 4 times the lists"
+COSTLY = "poeem, product codes"
 MORE_LEAVES = "scann, 4 times the leaves"
 RIVALS = {
     "faiss pq": faiss_pq,
@@ -259,7 +264,11 @@ RIVALS = {
 def make(name: str, folder: Path) -> Adapter:
     """Return the rival called `name`."""
     if name == SUMS:
-        return ours(folder / "sums", "best", "residual")
+        return ours(folder / "residual", "best", "residual")
+    if name == COSTLY:
+        return ours(folder / "product", "best")
+    if name == MORE_LISTS:
+        return ours(folder / "more" / "product", "best")
     if name.startswith("poeem "):
         return ours(folder, name.removeprefix("poeem "))
     if name.startswith("hnswlib "):

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from datasets import (
     NUM_QUERIES,
+    prepare_costly,
     prepare_flat,
     prepare_lists,
     prepare_residuals,
-    prepare_sums,
     source_of,
 )
 
@@ -80,9 +80,9 @@ def main() -> None:
             prepare_residuals(lists, source, num_bytes)
             label = f"{num_bytes} bytes, {options.lists} lists"
             results[label] = scored(lists, queries, options.probes, "product")
-        prepare_sums(flat, source, options.bytes[0])
+        prepare_costly(flat, source, options.bytes[0], "residual", 0.0)
         label = f"{options.bytes[0]} bytes, residual codes"
-        results[label] = scored(flat / "sums", queries, [0], "residual")
+        results[label] = scored(flat / "residual", queries, [0], "residual")
     settings = {"data": source.name, "items": source.items, "dim": source.dim}
     settings |= {"queries": NUM_QUERIES, "kernel": active_kernel()}
     write_result(options.name, {**settings, "results": results})

@@ -105,11 +105,11 @@ def residual_codes(found: dict[str, Any], recall: dict[str, str]) -> str:
     )
 
 
-def lists() -> str:
+def lists(name: str) -> str:
     """Return searches of lists against Faiss IVFPQ: milliseconds a query, medians."""
     head = ["", "ours, one query", "IVFPQ", "times ours", "ours, batch", "IVFPQ", "times ours"]
     rows = []
-    for label, each in result("engine_lists")["results"].items():
+    for label, each in result(name)["results"].items():
         for threads in (1, 2):
             if f"one, {threads} thread" not in each["times_ours"]:
                 continue
@@ -190,8 +190,13 @@ def encoding() -> str:
 
 
 def along(found: dict[str, Any], rival: str, case: str) -> str:
-    """Return the ratios at each recall of the rival's that we reach, the lowest recall first."""
-    ours = found["rivals"]["poeem best"]["points"]
+    """Return our fastest's ratio at each recall of the rival's that we reach, the lowest first."""
+    ours = [
+        point
+        for name, each in found["rivals"].items()
+        if name.startswith("poeem")
+        for point in each["points"]
+    ]
     ratios = []
     for point in sorted(found["rivals"][rival]["points"], key=lambda p: p["recall10_at_10"]):
         level = [p for p in ours if p["recall10_at_10"] >= point["recall10_at_10"]]
@@ -207,10 +212,14 @@ def curves(name: str) -> str:
     found = result(name)
     head = ["rival", "bytes an item", "recall@10", "ours", "one query", "batch"]
     rows = []
-    sides = {"at_equal_recall": "product", "at_equal_recall, residual codes": "residual"}
+    sides = {
+        "at_equal_recall": "product codes",
+        "at_equal_recall, more lists": "product codes, 4 times the lists",
+        "at_equal_recall, residual codes": "residual codes",
+    }
     for rival in found["at_equal_recall"]:
         size = f"{found['rivals'][rival]['index_bytes'] / found['items']:.0f}"
-        for key, family in sides.items():
+        for key, kind in sides.items():
             if key not in found:
                 continue
             cases = found[key][rival]["recall10_at_10"]
@@ -218,23 +227,33 @@ def curves(name: str) -> str:
             if one["times_ours"] is None:
                 points = found["rivals"][rival]["points"]
                 least = min(point["recall10_at_10"] for point in points)
-                rows.append([rival, size, f"{least} at the least", f"{family}: below", "", ""])
+                rows.append([rival, size, f"{least} at the least", f"{kind}: below", "", ""])
                 continue
-            cells = [rival, size, f"{one['recall']:.3f}", f"{family} codes {one['our_recall']:.3f}"]
+            cells = [rival, size, f"{one['recall']:.3f}", f"{kind} {one['our_recall']:.3f}"]
             rows.append([*cells, f"{one['times_ours']:.1f}", f"{batch['times_ours']:.1f}"])
     sweep = "".join(
-        f"\n\n{rival} at each of its recalls, {case}: {along(found, rival, case)}."
-        for rival in ("faiss ivfpq", "scann")
+        f"\n\n{rival} at each of its recalls, {case}, beside our fastest: "
+        f"{along(found, rival, case)}."
+        for rival in ("faiss ivfpq", "scann", "scann, 4 times the leaves")
         if rival in found["at_equal_recall"]
         for case in ("one, 1 thread", "batch, 1 thread")
     )
-    ours = found["rivals"]["poeem best"]
-    best = max(point["recall10_at_10"] for point in ours["points"])
+    ours = [each for name, each in found["rivals"].items() if name.startswith("poeem")]
+    best = max(point["recall10_at_10"] for each in ours for point in each["points"])
+    sizes = sorted({f"{each['index_bytes'] / found['items']:.0f}" for each in ours})
+    weights = ", ".join(
+        f"{family} codes {next(iter(shares))}, which finds {max(shares.values()):.3f} in the first "
+        f"100,000 vectors (0 finds {shares['0.0']:.3f})"
+        for family, shares in found.get("parallel_weight", {}).items()
+    )
     return (
         f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
-        f"({ours['index_bytes'] / found['items']:.0f} with ids and lists), our best recall@10 "
-        f"{best:.3f}. Times as long as ours, 1 thread:\n\n" + table(head, rows)
-    ) + sweep
+        f"({' to '.join((sizes[0], sizes[-1]))} with all else), our best recall@10 {best:.3f}"
+        + (f", weight along the vector: {weights}" if weights else "")
+        + ". Times as long as ours, 1 thread:\n\n"
+        + table(head, rows)
+        + sweep
+    )
 
 
 def threads() -> str:
@@ -325,7 +344,9 @@ TABLES = {
     "engine_flat_128": ("flat_128", lambda: flat("engine_flat_128")),
     "engine_flat_10m": ("flat_10m", lambda: flat("engine_flat_10m")),
     "engine_flat_glove": ("flat_glove", lambda: flat("engine_flat_glove")),
-    "engine_lists": ("lists", lists),
+    "engine_lists": ("lists", lambda: lists("engine_lists")),
+    "engine_flat_zen4": ("flat_zen4", lambda: flat("engine_flat_zen4")),
+    "engine_lists_zen4": ("lists_zen4", lambda: lists("engine_lists_zen4")),
     "engine_nibbles": ("nibbles", nibbles),
     "engine_encoding": ("encoding", encoding),
     "engine_filters": ("filters", filters),

@@ -19,6 +19,7 @@
 
 #include "poeem/error.h"
 #include "poeem/index_view.h"
+#include "poeem/panels.h"
 #include "poeem/validate.h"
 
 namespace bindings {
@@ -200,33 +201,20 @@ class Arrays {
   void transpose_parts() {
     const auto narrow = view_.width != poeem::CodeWidth::kWord;  // wide codebooks are not small
     if (narrow)
-      view_.codebooks_t = transposed(codebooks_t_, view_.codebooks, view_.num_subspaces,
-                                     view_.num_codewords, view_.sub_dim);
-    if (rotation_)
-      view_.rotation_t = transposed(rotation_t_, view_.rotation, 1, view_.dim, view_.dim);
+      view_.codebooks_t = panelled(codebooks_t_, view_.codebooks, view_.num_subspaces, view_.num_codewords,
+                                   view_.sub_dim, view_.panel_words());
+    if (rotation_) view_.rotation_t = panelled(rotation_t_, view_.rotation, 1, view_.dim, view_.dim, view_.dim);
     if (centroids_)
-      view_.centroids_t = panelled(centroids_t_, view_.centroids, view_.num_lists, view_.dim);
+      view_.centroids_t =
+          panelled(centroids_t_, view_.centroids, 1, view_.num_lists, view_.dim, poeem::kPanelRows);
   }
 
-  // Of so many rows after the other, each piece transposed.
-  static const float* panelled(std::vector<float>& to, const float* from, std::int64_t rows, std::int64_t columns) {
-    to.clear();
-    std::vector<float> panel;
-    for (std::int64_t first = 0; first < rows; first += poeem::kPanelLists) {
-      const std::int64_t count = std::min(poeem::kPanelLists, rows - first);
-      transposed(panel, from + first * columns, 1, count, columns);
-      to.insert(to.end(), panel.begin(), panel.end());
-    }
-    return to.data();
-  }
-
-  static const float* transposed(std::vector<float>& to, const float* from, std::int64_t count,
-                                 std::int64_t rows, std::int64_t columns) {
-    to.resize(static_cast<std::size_t>(count * rows * columns));
-    float* out = to.data();
-    for (; count > 0; --count, from += rows * columns)
-      for (std::int64_t c = 0; c < columns; ++c)
-        for (std::int64_t r = 0; r < rows; ++r) *out++ = from[r * columns + c];
+  static const float* panelled(std::vector<float>& to, const float* from, std::int64_t count, std::int64_t rows,
+                               std::int64_t columns, std::int64_t panel) {
+    const std::int64_t size = rows * columns;
+    to.resize(static_cast<std::size_t>(count * size));
+    for (std::int64_t i = 0; i < count; ++i)
+      poeem::put_in_panels(from + i * size, rows, columns, panel, to.data() + i * size);
     return to.data();
   }
 

@@ -13,6 +13,7 @@
 #include "poeem/givens.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
+#include "poeem/product.h"
 #include "poeem/norms.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
@@ -165,11 +166,14 @@ Output<std::int64_t, 2> nearest(nb::ndarray<const float, nb::ndim<3>, nb::device
 
 Output<std::int64_t, 2> encode_residual(Input<float, 2> vectors, Input<float, 3> codebooks,
                                         std::int64_t beam, std::int64_t num_threads,
-                                        const std::string& kernel) {
+                                        const std::string& kernel, std::optional<Input<float, 2>> along) {
   require(vectors.shape(1) == codebooks.shape(2), "vectors and codebooks: wanted one width");
+  require(!along || (along->shape(0) == vectors.shape(0) && along->shape(1) == vectors.shape(1)),
+          "along: wanted the shape of vectors");
   poeem::ResidualRequest request;
   request.vectors = vectors.data();
   request.codebooks = codebooks.data();
+  request.along = along ? along->data() : nullptr;
   request.num_vectors = static_cast<std::int64_t>(vectors.shape(0));
   request.dim = static_cast<std::int64_t>(vectors.shape(1));
   request.num_codebooks = static_cast<std::int64_t>(codebooks.shape(0));
@@ -185,14 +189,36 @@ Output<std::int64_t, 2> encode_residual(Input<float, 2> vectors, Input<float, 3>
   return codes;
 }
 
+template <class T>
+using Changed = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// codes: where to begin, and then the result.
+void descend(Changed<std::int64_t> codes, Input<float, 2> vectors, Input<float, 3> codebooks, Input<float, 2> along,
+             std::int64_t num_passes, std::int64_t num_threads, const std::string& kernel) {
+  require(vectors.shape(1) == codebooks.shape(0) * codebooks.shape(2), "vectors and codebooks: wanted one width");
+  require(along.shape(0) == vectors.shape(0) && along.shape(1) == vectors.shape(1), "along: wanted the shape of vectors");
+  require(codes.shape(0) == vectors.shape(0) && codes.shape(1) == codebooks.shape(0),
+          "codes: wanted one of each codebook for each vector");
+  poeem::DescentRequest request;
+  request.vectors = vectors.data();
+  request.along = along.data();
+  request.codebooks = codebooks.data();
+  request.num_vectors = static_cast<std::int64_t>(vectors.shape(0));
+  request.num_codebooks = static_cast<std::int64_t>(codebooks.shape(0));
+  request.num_codewords = static_cast<std::int64_t>(codebooks.shape(1));
+  request.width = static_cast<std::int64_t>(codebooks.shape(2));
+  request.num_passes = num_passes;
+  request.num_threads = num_threads;
+  request.kernel = kernel;
+  nb::gil_scoped_release release;
+  poeem::descend(request, codes.data());
+}
+
 nb::dict cpu_features() {
   nb::dict result;
   for (const poeem::CpuFeature& feature : poeem::cpu_features()) result[feature.name] = feature.present;
   return result;
 }
-
-template <class T>
-using Changed = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 void givens_turn(Changed<float> product, Changed<float> rotation,
                  std::optional<Changed<float>> mean, std::optional<Changed<float>> square,
@@ -332,8 +358,14 @@ NB_MODULE(_native, m) {
         "centers [num_groups, num_centers, width]: int64 [n, num_groups].");
   m.def("encode_residual", &encode_residual, "vectors"_a.noconvert(), "codebooks"_a.noconvert(),
         nb::kw_only(), "beam"_a, "num_threads"_a, "kernel"_a,
+        "along"_a.noconvert().none() = nb::none(),
         "Return residual codes of float32 vectors [n, dim] by codebooks [num_subspaces, "
-        "num_codewords, dim], found by a beam search: int64 [n, num_subspaces].");
+        "num_codewords, dim], found by a beam search: int64 [n, num_subspaces]. An error e costs "
+        "|e|^2, and with `along` [n, dim] <e, along>^2 more.");
+  m.def("descend", &descend, "codes"_a.noconvert(), "vectors"_a.noconvert(), "codebooks"_a.noconvert(),
+        "along"_a.noconvert(), nb::kw_only(), "num_passes"_a, "num_threads"_a, "kernel"_a,
+        "Change product codes int64 [n, num_subspaces] in place, one at a time, as long as errors e of float32 vectors "
+        "[n, dim] then cost less, |e|^2 + <e, along>^2.");
   add_changes(m);
   m.def("cpu_features", &cpu_features, nb::sig("def cpu_features() -> dict[str, bool]"),
         "What kernels ask of this machine, and whether it has it.");

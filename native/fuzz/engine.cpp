@@ -16,6 +16,7 @@
 #include "poeem/error.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
+#include "poeem/panels.h"
 #include "poeem/norms.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
@@ -159,21 +160,17 @@ struct Index {
   }
 
   void transpose() {
-    const auto turned = [](const std::vector<float>& from, std::int64_t matrices, std::int64_t rows, std::int64_t columns) {
-      std::vector<float> to;
+    const auto turned = [](const std::vector<float>& from, std::int64_t matrices, std::int64_t rows, std::int64_t columns,
+                           std::int64_t panel) {
+      std::vector<float> to(from.size());
       for (std::int64_t g = 0; g < matrices; ++g)
-        for (std::int64_t c = 0; c < columns; ++c)
-          for (std::int64_t r = 0; r < rows; ++r) to.push_back(from[static_cast<std::size_t>((g * rows + r) * columns + c)]);
+        poeem::put_in_panels(from.data() + g * rows * columns, rows, columns, panel, to.data() + g * rows * columns);
       return to;
     };
-    if (view.width != CodeWidth::kWord) codebooks_t = turned(codebooks, view.num_subspaces, view.num_codewords, view.sub_dim);
-    if (!rotation.empty()) rotation_t = turned(rotation, 1, view.dim, view.dim);
-    for (std::int64_t first = 0; first < view.num_lists; first += poeem::kPanelLists) {
-      const std::int64_t rows = std::min(poeem::kPanelLists, view.num_lists - first);
-      const auto from = centroids.begin() + first * view.dim;
-      const std::vector<float> panel = turned({from, from + rows * view.dim}, 1, rows, view.dim);
-      centroids_t.insert(centroids_t.end(), panel.begin(), panel.end());
-    }
+    if (view.width != CodeWidth::kWord)
+      codebooks_t = turned(codebooks, view.num_subspaces, view.num_codewords, view.sub_dim, view.panel_words());
+    if (!rotation.empty()) rotation_t = turned(rotation, 1, view.dim, view.dim, view.dim);
+    centroids_t = turned(centroids, 1, view.num_lists, view.dim, poeem::kPanelRows);
     view.codebooks_t = codebooks_t.empty() ? nullptr : codebooks_t.data();
     view.rotation_t = rotation_t.empty() ? nullptr : rotation_t.data();
     view.centroids_t = centroids_t.empty() ? nullptr : centroids_t.data();
@@ -357,7 +354,9 @@ void fuzz_encode(FuzzedDataProvider& in) {
   const std::vector<float> codebooks =
       bytes.floats(request.num_codebooks * request.num_codewords * request.dim, hostile);
   request.vectors = vectors.data();
+  const std::vector<float> along = bytes.floats(request.num_vectors * request.dim, hostile);
   request.codebooks = codebooks.data();
+  request.along = in.ConsumeBool() ? along.data() : nullptr;
   request.num_threads = in.ConsumeIntegralInRange(0, 1);
   request.kernel = any_kernel(in).name;
   std::vector<std::int64_t> codes(static_cast<std::size_t>(request.num_vectors * request.num_codebooks), -1);

@@ -126,7 +126,7 @@ void QueryPlanner::build_tables() {
     const std::int64_t start = m * words * index_.sub_dim;
     const std::int64_t part = index_.full_width ? 0 : m * index_.sub_dim;
     multiply(index_.codebooks + start,
-             index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start, words, words,
+             index_.codebooks_t == nullptr ? nullptr : index_.codebooks_t + start, index_.panel_words(), words,
              index_.sub_dim,
              [this, part](std::size_t i) { return plans_[i]->rotated_.data() + part; },
              [this, m, stride](std::size_t i) { return plans_[i]->table_.data() + m * stride; });
@@ -152,7 +152,7 @@ void QueryPlanner::build_distance_tables() {
 }
 
 void QueryPlanner::compute_biases() {
-  multiply(index_.centroids, index_.centroids_t, kPanelLists, index_.num_lists, index_.dim,
+  multiply(index_.centroids, index_.centroids_t, kPanelRows, index_.num_lists, index_.dim,
            [this](std::size_t i) { return plans_[i]->rotated_.data(); },
            [this](std::size_t i) { return plans_[i]->biases_.data(); });
 }

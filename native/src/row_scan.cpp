@@ -216,6 +216,7 @@ bool RowScan::aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& t
       std::clamp(num_seen_ / (2 * kBlockItems) * kBlockUnits, kBlockUnits, kMaxUnits);
   task.begin = unit;
   task.end = std::min(last, unit - unit % kBlockUnits + patience);
+  task.last = last;
   return true;
 }
 
@@ -239,7 +240,7 @@ bool RowScan::aim_again(std::int64_t unit, std::int64_t last, float bias) {
   if (!aimed_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
   point(task_);
   task_.begin = unit;
-  task_.end = last;
+  task_.end = task_.last = last;
   return true;
 }
 

@@ -23,7 +23,11 @@ struct Panel {
   std::int64_t first, num_columns;
 };
 
-// kRows vectors x kRegisters registers of columns from column `c` of a panel on.
+constexpr int kLineFloats = 16;
+constexpr int kAheadFloats = 2048;  // what hardware fetches by itself ends with each page
+
+// kRows vectors x kRegisters registers of columns from column `c` of a panel on. A single vector takes as long as the matrix
+// takes to come, so that is fetched ahead.
 template <class V, int kRows, int kRegisters>
 inline void ordered_block(const ProductTask& task, const Panel& panel, std::int64_t row, std::int64_t c) {
   typename V::Float sums[kRows][kRegisters];
@@ -32,6 +36,8 @@ inline void ordered_block(const ProductTask& task, const Panel& panel, std::int6
   const float* column = panel.matrix_t + c;
   const float* const* vectors = task.vectors + row;
   for (std::int64_t j = 0; j < task.width; ++j, column += panel.num_columns) {
+    if constexpr (kRows == 1 && kRegisters > 1)
+      for (int i = 0; i < kRegisters * V::kLanes; i += kLineFloats) __builtin_prefetch(column + kAheadFloats + i);
     typename V::Float u[kRegisters];
     for (int i = 0; i < kRegisters; ++i) u[i] = V::load(column + i * V::kLanes);
     for (int r = 0; r < kRows; ++r) {

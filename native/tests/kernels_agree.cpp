@@ -15,6 +15,7 @@
 #include "../src/tables.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
+#include "poeem/panels.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
 
@@ -62,11 +63,10 @@ struct Index {
                                               : CodeWidth::kWord;
     codebooks = normal(view.num_subspaces * view.num_codewords * view.sub_dim, random);
     codebooks_t = normal(static_cast<std::int64_t>(codebooks.size()), random);
+    const std::int64_t book = view.num_codewords * view.sub_dim;
     for (std::int64_t m = 0; m < view.num_subspaces; ++m)
-      for (std::int64_t k = 0; k < view.num_codewords; ++k)
-        for (std::int64_t j = 0; j < view.sub_dim; ++j)
-          codebooks_t[static_cast<std::size_t>((m * view.sub_dim + j) * view.num_codewords + k)] =
-              codebooks[static_cast<std::size_t>((m * view.num_codewords + k) * view.sub_dim + j)];
+      poeem::put_in_panels(codebooks.data() + m * book, view.num_codewords, view.sub_dim, view.panel_words(),
+                           codebooks_t.data() + m * book);
     centroids = normal(view.dim * view.num_lists, random);
     list_norms = normal(view.num_lists, random);
     norms = normal(view.num_items, random);
@@ -235,6 +235,7 @@ bool masks_agree(bool nibbles, std::int64_t columns, std::int64_t group_columns,
   task.codes = codes.data();
   task.begin = kBegin;
   task.end = kEnd;
+  task.last = 4 * kBlocks;
   task.num_columns = columns;
   task.table = table;
   task.group_columns = group_columns;
@@ -306,13 +307,16 @@ bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t center
 }
 
 // Small integers again, and beams long enough for partial codes that differ far back.
-bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t beam, std::mt19937& random) {
+bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t beam, bool costly, std::mt19937& random) {
   constexpr std::int64_t kDim = 3, kCodebooks = 12;
   std::vector<float> x(static_cast<std::size_t>(vectors * kDim));
   std::vector<float> u(static_cast<std::size_t>(kCodebooks * codewords * kDim));
   for (float& value : x) value = static_cast<float>(random() % 17) - 8.0F;
   for (float& value : u) value = static_cast<float>(random() % 5) - 2.0F;
+  std::vector<float> along(x.size());
+  for (float& value : along) value = static_cast<float>(random() % 5) - 2.0F;
   poeem::ResidualRequest request;
+  request.along = costly ? along.data() : nullptr;
   request.vectors = x.data();
   request.codebooks = u.data();
   request.num_vectors = vectors;
@@ -413,7 +417,8 @@ int main(int argc, char** argv) {
   for (std::int64_t vectors : {1, 5, 300})
     for (std::int64_t codewords : {1, 5, 16, 70})
       for (std::int64_t beam : {1, 2, 7, 80})
-        if (!residual_agrees(vectors, codewords, beam, random)) {
+        if (!residual_agrees(vectors, codewords, beam, false, random) ||
+            !residual_agrees(vectors, codewords, beam, true, random)) {
           std::printf("differ: residual codes of %ld vectors, %ld codewords, beam %ld\n",
                       static_cast<long>(vectors), static_cast<long>(codewords),
                       static_cast<long>(beam));

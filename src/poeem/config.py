@@ -110,6 +110,14 @@ class LayerConfig(_Checked):
         low=0,
         high=1,
     )
+    parallel_weight: float = setting(
+        0.0,
+        "how much more an error counts along the vector itself, where it changes the scores of the "
+        "queries that want it; 2 to 6 for vectors that were trained without codes and are searched "
+        "by inner product",
+        low=0,
+        high=1000,
+    )
     quantizer_dropout: float | None = setting(
         None,
         "residual codes: share of the vectors of a training step that are seen through only their "
@@ -143,7 +151,8 @@ class LayerConfig(_Checked):
     )
     refit_rounds: int = setting(
         10,
-        "residual codes: rounds over codes and codewords in the warm start",
+        "rounds over codes and codewords in the warm start: of residual codes, or where "
+        "parallel_weight is not 0",
         low=0,
         high=1000,
     )

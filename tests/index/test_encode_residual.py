@@ -17,9 +17,9 @@ KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supp
 TOLERANCE = 1e-5  # of |x|^2: what float32 sums of so many terms may be off
 
 
-def encode(vectors, codebooks, beam, *, num_threads=1, kernel=""):
+def encode(vectors, codebooks, beam, *, num_threads=1, kernel="", along=None):
     return _native.encode_residual(
-        vectors, codebooks, beam=beam, num_threads=num_threads, kernel=kernel
+        vectors, codebooks, beam=beam, num_threads=num_threads, kernel=kernel, along=along
     )
 
 
@@ -65,8 +65,11 @@ def test_codes_of_small_integers_are_exactly_the_reference_s(
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-8, 9, (40, dim)).astype(np.float32)
     codebooks = rng.integers(-3, 4, (num_subspaces, num_codewords, dim)).astype(np.float32)
-    codes = encode(vectors, codebooks, beam, kernel=kernel)
-    np.testing.assert_array_equal(codes, reference.encode_residual(vectors, codebooks, beam))
+    along = rng.integers(-2, 3, (40, dim)).astype(np.float32)
+    for costly in (None, along):
+        codes = encode(vectors, codebooks, beam, kernel=kernel, along=costly)
+        wanted = reference.encode_residual(vectors, codebooks, beam, costly)
+        np.testing.assert_array_equal(codes, wanted)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -77,8 +80,10 @@ def test_many_codebooks_of_small_integers(kernel, beam, num_vectors):
     rng = np.random.default_rng(beam)
     vectors = rng.integers(-8, 9, (num_vectors, 5)).astype(np.float32)
     codebooks = rng.integers(-2, 3, (24, 6, 5)).astype(np.float32)
-    codes = encode(vectors, codebooks, beam, kernel=kernel)
-    np.testing.assert_array_equal(codes, reference.encode_residual(vectors, codebooks, beam))
+    for along in (None, rng.integers(-2, 3, vectors.shape).astype(np.float32)):
+        codes = encode(vectors, codebooks, beam, kernel=kernel, along=along)
+        wanted = reference.encode_residual(vectors, codebooks, beam, along)
+        np.testing.assert_array_equal(codes, wanted)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -97,14 +102,16 @@ def test_codes_of_real_numbers_are_the_reference_s(
 
 
 @pytest.mark.parametrize("beam", [1, 6])
-def test_threads_change_nothing(beam):
+@pytest.mark.parametrize("costly", [False, True])
+def test_threads_change_nothing(beam, costly):
     vectors, codebooks = random_problem(np.random.default_rng(0), 3000, 16, 6, 64)
-    alone = encode(vectors, codebooks, beam)
+    along = vectors / 4 if costly else None
+    alone = encode(vectors, codebooks, beam, along=along)
     for num_threads in (2, 3, 16):
-        together = encode(vectors, codebooks, beam, num_threads=num_threads)
+        together = encode(vectors, codebooks, beam, num_threads=num_threads, along=along)
         np.testing.assert_array_equal(together, alone)
     with ThreadPoolExecutor(4) as pool:
-        for found in [pool.submit(encode, vectors, codebooks, beam) for _ in range(8)]:
+        for found in [pool.submit(encode, vectors, codebooks, beam, along=along) for _ in range(8)]:
             np.testing.assert_array_equal(found.result(), alone)
 
 
@@ -143,5 +150,7 @@ def test_bad_arguments_are_refused():
         encode(vectors, codebooks, 1, kernel="none such")
     with pytest.raises(ShapeError, match="one width"):
         encode(vectors[:, :3].copy(), codebooks, 1)
+    with pytest.raises(ShapeError, match="along: wanted the shape of vectors"):
+        encode(vectors, codebooks, 1, along=vectors[:2].copy())
     with pytest.raises(ShapeError, match="codewords"):
         encode(vectors, codebooks[:, :0].copy(), 1)

@@ -1,5 +1,7 @@
 """The product quantizer."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -28,3 +30,62 @@ def test_decode_then_assign_gives_the_codes_back():
     codebooks = torch.randn(8, 256, 4, generator=generator)
     codes = torch.randint(256, (50, 8), generator=generator)
     assert torch.equal(product.assign(product.decode(codes, codebooks), codebooks), codes)
+
+
+@pytest.fixture
+def costly_case():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 6, generator=generator).double()
+    codebooks = torch.randn(3, 5, 2, generator=generator).double()
+    return x, codebooks, 2 * torch.nn.functional.normalize(x, dim=1)
+
+
+def cost(x, codes, codebooks, along):
+    error = x - product.decode(codes, codebooks)
+    return error.square().sum(1) + (error * along).sum(1).square()
+
+
+def test_no_single_code_can_be_changed_for_less(costly_case):
+    x, codebooks, along = costly_case
+    codes = product.assign(x, codebooks, along)
+    least = cost(x, codes, codebooks, along)
+    for m in range(3):
+        for k in range(5):
+            other = codes.clone()
+            other[:, m] = k
+            assert (cost(x, other, codebooks, along) >= least - 1e-12).all()
+    plain = product.assign(x, codebooks)
+    assert (least <= cost(x, plain, codebooks, along) + 1e-12).all()
+    assert least.mean() < 0.95 * cost(x, plain, codebooks, along).mean()
+
+
+def test_parts_of_the_rows_make_no_difference(costly_case, monkeypatch):
+    x, codebooks, along = costly_case
+    wanted = product.assign(x, codebooks, along)
+    monkeypatch.setattr(product, "_BLOCK", 7 * 5)
+    assert torch.equal(product.assign(x, codebooks, along), wanted)
+
+
+def test_no_direction_is_the_nearest_codeword(costly_case):
+    x, codebooks, along = costly_case
+    plain = product.assign(x, codebooks)
+    assert torch.equal(product.assign(x, codebooks, torch.zeros_like(along)), plain)
+
+
+def test_refits_end_where_no_codeword_can_be_moved_for_less(costly_case):
+    x, codebooks, along = costly_case
+    codes = product.assign(x, codebooks, along)
+    codes[:, 0].clamp_(max=3)
+    costs = [cost(x, codes, codebooks, along).mean()]
+    first = codebooks
+    for _ in range(50):
+        codebooks = product.refit(x, codes, codebooks, along)
+        costs.append(cost(x, codes, codebooks, along).mean())
+    assert all(b <= a + 1e-12 for a, b in itertools.pairwise(costs))
+    assert torch.equal(codebooks[0, 4], first[0, 4])  # nothing chose it
+    words = codebooks.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(cost(x, codes, words, along).mean(), words)
+    assert slope.abs().max() < 1e-9
+    better = product.improve(x, codebooks, along, rounds=5)
+    after = cost(x, product.assign(x, better, along), better, along)
+    assert after.mean() <= costs[-1]

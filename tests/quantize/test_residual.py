@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from poeem.quantize import along as along_module
 from poeem.quantize import residual
 
 
@@ -64,6 +65,65 @@ def test_the_native_search_finds_what_torch_finds(case, beam):
     assert torch.equal(residual.assign(x, codebooks, beam=beam), slow)
 
 
+@pytest.mark.parametrize("beam", [1, 3, 20])
+def test_the_native_search_by_costs_finds_what_torch_finds(case, beam):
+    x, codebooks = case
+    along = 2 * torch.nn.functional.normalize(x, dim=1)
+    slow = residual.assign_by_torch(x.double(), codebooks.double(), beam=beam, along=along.double())
+    found = residual.assign(x, codebooks, beam=beam, along=along)
+    assert torch.equal(found, slow)
+    assert not torch.equal(found, residual.assign(x, codebooks, beam=beam))
+
+
+def test_a_wide_beam_finds_the_cheapest_of_all_sums(case):
+    x, codebooks = case
+    along = 2 * torch.nn.functional.normalize(x, dim=1)
+    codes = torch.tensor(list(itertools.product(range(8), repeat=3)))
+    errors = x.unsqueeze(1) - residual.decode(codes, codebooks)
+    costs = errors.square().sum(2) + (errors * along.unsqueeze(1)).sum(2).square()
+    # As many as there are: a beam may drop what would be cheapest in the end.
+    found = residual.assign(x, codebooks, beam=64, along=along)
+    assert torch.equal(found, codes[costs.argmin(1)])
+
+
+def test_no_direction_is_a_plain_search(case):
+    x, codebooks = case
+    plain = residual.assign(x, codebooks, beam=3)
+    assert torch.equal(residual.assign(x, codebooks, beam=3, along=torch.zeros_like(x)), plain)
+
+
+def cost(x, codes, codebooks, along):
+    error = x - residual.decode(codes, codebooks)
+    return (error.square().sum(1) + (error * along).sum(1).square()).mean()
+
+
+def test_each_refit_costs_less_and_none_can_be_moved_for_less(case):
+    x, codebooks = case
+    along = 2 * torch.nn.functional.normalize(x, dim=1)
+    codes = residual.assign(x, codebooks, along=along)
+    costs = [cost(x, codes, codebooks, along)]
+    for _ in range(30):
+        codebooks = residual.refit(x, codes, codebooks, along)
+        costs.append(cost(x, codes, codebooks, along))
+    assert costs[:4] == sorted(costs[:4], reverse=True)
+    words = codebooks.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(cost(x, codes, words, along), words)
+    assert slope.abs().max() < 1e-3
+    plain = codebooks
+    for _ in range(30):
+        plain = residual.refit(x, codes, plain)
+    assert costs[-1] < cost(x, codes, plain, along)
+
+
+def test_many_codewords_at_a_time_or_few_make_no_difference(case, monkeypatch):
+    x, codebooks = case
+    along = torch.nn.functional.normalize(x, dim=1)
+    codes = residual.assign(x, codebooks)
+    wanted = residual.refit(x, codes, codebooks, along)
+    monkeypatch.setattr(along_module, "_BLOCK", 3 * 5**2)
+    torch.testing.assert_close(residual.refit(x, codes, codebooks, along), wanted)
+
+
 def test_each_refit_loses_less(case):
     x, codebooks = case
     codes = residual.assign(x, codebooks)
@@ -91,6 +151,7 @@ def test_a_codeword_that_nothing_chose_stays(case):
     x, codebooks = case
     codes = residual.assign(x, codebooks).clamp(max=6)
     assert torch.equal(residual.refit(x, codes, codebooks)[:, 7], codebooks[:, 7])
+    assert torch.equal(residual.refit(x, codes, codebooks, x)[:, 7], codebooks[:, 7])
 
 
 def test_a_revived_codeword_is_what_the_worst_vector_lacks(case):

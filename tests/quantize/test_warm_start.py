@@ -6,6 +6,7 @@ import torch
 from poeem.config import LayerConfig
 from poeem.errors import ShapeError
 from poeem.quantize import coarse, product, residual
+from poeem.quantize.along import costly_direction
 from poeem.quantize.families import Residual, family_of
 from poeem.quantize.layer import IndexLayer
 from poeem.quantize.rotation import orthonormality_error
@@ -129,3 +130,41 @@ def test_codes_of_the_queries_metric_lose_less_of_the_scores(correlated, num_lis
     plain, weighed = errors(0.0), errors(1.0)
     assert weighed[0] < 0.8 * plain[0]
     assert weighed[1] > plain[1]  # the price
+
+
+@pytest.mark.parametrize("num_lists", [0, 4])
+@pytest.mark.parametrize(
+    ("family", "by_queries"), [("residual", False), ("residual", True), ("product", False)]
+)
+def test_codes_that_cost_more_along_the_vector_err_less_there(
+    correlated, num_lists, family, by_queries
+):
+    queries = torch.randn(500, 16) if by_queries else None
+    away = torch.nn.functional.normalize(correlated, dim=1)
+
+    def errors(weight):
+        layer = IndexLayer(
+            16, family=family, num_subspaces=4, num_codewords=16, num_lists=num_lists, beam=4,
+            kmeans_iterations=5, rotation_iterations=5, parallel_weight=weight,
+        )  # fmt: skip
+        layer.warm_start(correlated, queries)
+        layer.refit(correlated)
+        lost = correlated - layer.eval()(correlated).vectors
+        return (lost * away).sum(1).square().mean().item(), lost.square().sum(1).mean().item()
+
+    plain, costly = errors(0.0), errors(5.0)
+    assert costly[0] < 0.6 * plain[0]
+    assert plain[1] < costly[1] < 1.5 * plain[1]  # the price
+    assert 5 * costly[0] + costly[1] < 5 * plain[0] + plain[1]
+
+
+def test_costly_directions_are_those_of_the_vectors_whatever_the_metric():
+    generator = torch.Generator().manual_seed(0)
+    x, e = torch.randn(2, 7, 5, generator=generator).double()
+    metric = query_metric(torch.randn(50, 5, generator=generator), 1.0).double()
+    wanted = 3.0 * (e * torch.nn.functional.normalize(x, dim=1)).sum(1).square()
+    for m in (None, metric):
+        along = costly_direction(x, 3.0, m)
+        seen = e if m is None else e @ m.T
+        torch.testing.assert_close((seen * along).sum(1).square(), wanted)
+    assert costly_direction(x, 0.0, metric) is None

@@ -25,6 +25,7 @@ LEFT = {
 def test_the_papers_recipe_sets_all_that_is_not_left():
     """A new setting of ours must be decided upon here, or it would flow into the paper's recipe."""
     layer = LayerConfig(family="residual", rotation=False, gradient="both", commitment_weight=3.0)
+    layer = dataclasses.replace(layer, parallel_weight=2.0)
     train = TrainConfig(quantized_share=0.5, frozen_epochs=2, codebook_learning_rate=0.5)
     train = dataclasses.replace(train, distillation_share=0.5)
     paper = recipe_config("paper", Config(layer=layer, train=train), 4, 7)
@@ -87,6 +88,9 @@ def test_a_mark_changes_with_what_counts():
     other = dataclasses.replace(config, layer=LayerConfig(num_subspaces=4))
     assert settings_mark(other, joint=True) != joint
     assert settings_mark(other, joint=False) == twin
+    costly = dataclasses.replace(config, layer=LayerConfig(parallel_weight=2.0))
+    assert settings_mark(costly, joint=True) != joint
+    assert settings_mark(costly, joint=False) == twin
 
 
 def test_a_mark_says_where_few_steps_are_others():

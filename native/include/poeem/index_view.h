@@ -15,8 +15,8 @@ constexpr std::int64_t kBlockItems = 256;
 // Items are looked at in units of so many: a mask of one machine word.
 constexpr std::int64_t kUnitItems = 64;
 
-// A panel of centroids lies in one piece, which is read in its order.
-constexpr std::int64_t kPanelLists = 128;
+// A panel of centroids, or of full-width codewords, lies in one piece, which is read in its order (panels.h).
+constexpr std::int64_t kPanelRows = 128;
 
 enum class CodeWidth {
   kFourBit = 4,  // two codes to a byte, low nibble first: ceil(num_subspaces / 2) columns; num_codewords <= 16
@@ -48,9 +48,11 @@ struct IndexView {
 
   // The same numbers once more with the other axis last, so that a register holds neighbours; null where nobody made them.
   const float* rotation_t = nullptr;           // [dim, dim]
-  const float* codebooks_t = nullptr;          // [num_subspaces, sub_dim, num_codewords]
-  const float* centroids_t = nullptr;          // in panels of kPanelLists lists, the last one narrower: [dim, panel]
+  const float* codebooks_t = nullptr;          // [num_subspaces], each in panels of panel_words() codewords
+  const float* centroids_t = nullptr;          // in panels of kPanelRows lists
 
+  // Short codewords are read at once, one panel a codebook.
+  std::int64_t panel_words() const { return full_width ? kPanelRows : num_codewords; }
   std::int64_t num_blocks() const { return (num_items + kBlockItems - 1) / kBlockItems; }
   std::int64_t columns() const {
     return width == CodeWidth::kFourBit ? (num_subspaces + 1) / 2 : num_subspaces;

@@ -9,6 +9,7 @@ namespace poeem {
 struct ResidualRequest {
   const float* vectors = nullptr;    // [num_vectors, dim]
   const float* codebooks = nullptr;  // [num_codebooks, num_codewords, dim]
+  const float* along = nullptr;      // [num_vectors, dim]: an error e of vector i costs <e, along_i>^2 more; null = not
   std::int64_t num_vectors = 0;
   std::int64_t dim = 0;
   std::int64_t num_codebooks = 0;
@@ -19,7 +20,7 @@ struct ResidualRequest {
 };
 
 // codes: [num_vectors, num_codebooks]. From each codebook to the next the `beam` partial codes of the least |x - sum of
-// codewords|^2 are kept, of equal ones that of the better partial code, then that of the smaller codeword. As with
+// codewords|^2 are kept (plus what `along` has them cost), of equal ones that of the better partial code, then that of the smaller codeword. As with
 // nearest(), codes whose errors differ by rounding alone may be ranked otherwise by another kernel, and here also in another
 // number of vectors; never by the number of threads. Throws Error; joins every thread it started.
 void encode_residual(const ResidualRequest& request, std::int64_t* codes);

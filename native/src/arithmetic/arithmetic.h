@@ -26,6 +26,8 @@ struct Arithmetic {
   void (*ranks)(const float* values, std::int64_t count, std::int32_t* out);
   // Drop what is below `least` and what is NaN, keep the order, return how many are left. numbers: [count], of the values.
   std::int64_t (*keep)(float* values, std::int64_t* numbers, std::int64_t count, float least);
+  // The smallest k with the least distances[k] + (missed - products[k])^2, 0 where all are NaN. costs: [count], overwritten.
+  std::int64_t (*cheapest)(const float* distances, const float* products, std::int64_t count, float missed, float* costs);
   // Bits that are set. words: [count].
   std::int64_t (*count_bits)(const std::uint64_t* words, std::int64_t count);
 };

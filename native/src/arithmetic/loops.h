@@ -117,6 +117,35 @@ void ranks(const float* values, std::int64_t count, std::int32_t* out) {
   return kept;
 }
 
+std::int64_t cheapest(const float* distances, const float* products, std::int64_t count, float missed,
+                      float* __restrict costs) {
+  constexpr int kLanes = 32;
+  float lows[kLanes];
+  for (int i = 0; i < kLanes; ++i) lows[i] = distances[0] + (missed - products[0]) * (missed - products[0]);
+  std::int64_t k = 0;
+  for (; k + kLanes <= count; k += kLanes)
+    for (int i = 0; i < kLanes; ++i) {
+      const float miss = missed - products[k + i], cost = distances[k + i] + miss * miss;
+      costs[k + i] = cost;
+      lows[i] = cost < lows[i] ? cost : lows[i];
+    }
+  for (; k < count; ++k) {
+    const float miss = missed - products[k], cost = distances[k] + miss * miss;
+    costs[k] = cost;
+    lows[0] = cost < lows[0] ? cost : lows[0];
+  }
+  float least = lows[0];
+  for (int i = 1; i < kLanes; ++i) least = lows[i] < least ? lows[i] : least;
+  for (std::int64_t first = 0; first < count; first += kLanes) {
+    const std::int64_t end = first + kLanes < count ? first + kLanes : count;
+    std::int32_t there = 0;
+    for (std::int64_t i = first; i < end; ++i) there |= costs[i] == least ? 1 : 0;
+    for (std::int64_t i = first; there != 0 && i < end; ++i)
+      if (costs[i] == least) return i;
+  }
+  return 0;
+}
+
 std::int64_t count_bits(const std::uint64_t* words, std::int64_t count) {
   std::int64_t found = 0;
   for (std::int64_t i = 0; i < count; ++i) found += __builtin_popcountll(words[i]);

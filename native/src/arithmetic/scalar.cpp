@@ -3,6 +3,6 @@
 namespace poeem {
 
 const Arithmetic kArithmeticScalar = {reduce<MinusSquare>, extent, shortfalls,
-    count_at_least, ranks, keep, count_bits};
+    count_at_least, ranks, keep, cheapest, count_bits};
 
 }  // namespace poeem

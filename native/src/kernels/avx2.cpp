@@ -1,4 +1,4 @@
-// The scan with AVX2: 16 byte shuffles of 16 bounds each, and a tree of blends by the upper four bits of a code.
+// The scan with AVX2: 16 byte shuffles of 16 bounds each, of which a code's upper four bits have it add up those it needs.
 #include <immintrin.h>
 
 #include "bounds.h"
@@ -55,43 +55,51 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
 
 struct ByteColumn {
   static constexpr std::int64_t kTableBytes = 256;
-  // Two registers of codes: each table of 16 is loaded once for both.
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
-    constexpr int kRegisters = 2;
-    __m256i code[kRegisters], low[kRegisters];
+  // Tables of 16 are loaded once for kRegisters registers of codes.
+  template <int kRegisters>
+  [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
+    __m256i rest[kRegisters], found[kRegisters];
     for (int r = 0; r < kRegisters; ++r) {
-      code[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
-      low[r] = _mm256_and_si256(code[r], _mm256_set1_epi8(15));
+      rest[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
+      found[r] = _mm256_setzero_si256();
     }
-    __m256i found[kRegisters];
-    tree<7>(code, low, table, found);
+    look_up_half<kRegisters>(rest, table, found);
+    const __m256i upper = _mm256_set1_epi8(-128);
+    for (int r = 0; r < kRegisters; ++r)
+      rest[r] = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r)), upper);
+    look_up_half<kRegisters>(rest, table + 128, found);
     for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_adds_epu8(bytes[r], found[r]);
   }
 
-  // found = what the codes whose bits above kBit are those of the table's place stand for.
-  template <int kBit>
-  static void tree(const __m256i* code, const __m256i* low, const std::uint8_t* table,
-                   __m256i* found) {
-    if constexpr (kBit < 4) {
-      const __m256i entries = broadcast(table);
-      for (int r = 0; r < 2; ++r) found[r] = _mm256_shuffle_epi8(entries, low[r]);
-    } else {
-      __m256i zero[2], one[2];
-      tree<kBit - 1>(code, low, table, zero);
-      tree<kBit - 1>(code, low, table + (1 << kBit), one);
-      // A blend looks at bit 7 of each byte; neighbours' bits that a 16-bit shift brings in stay below it.
-      for (int r = 0; r < 2; ++r)
-        found[r] = _mm256_blendv_epi8(zero[r], one[r], _mm256_slli_epi16(code[r], 7 - kBit));
+  // found ^= the entries of codes of 0 to 127. A shuffle gives 0 where bit 7 is set, so that after i subtractions of 16,
+  // which keep negative numbers negative, it gives something to the codes of at least 16 i only: the difference between
+  // the tables of 16 number i and i - 1. All of them together are the entry.
+  template <int kRegisters>
+  [[gnu::always_inline]] static void look_up_half(__m256i* rest, const std::uint8_t* table, __m256i* found) {
+    const __m256i sixteen = _mm256_set1_epi8(16);
+    __m256i entries = broadcast(table);
+    for (int r = 0; r < kRegisters; ++r)
+      found[r] = _mm256_xor_si256(found[r], _mm256_shuffle_epi8(entries, rest[r]));
+#pragma GCC unroll 7
+    for (int i = 1; i < 8; ++i) {
+      const __m256i next = broadcast(table + 16 * i), difference = _mm256_xor_si256(next, entries);
+      entries = next;
+      for (int r = 0; r < kRegisters; ++r) {
+        rest[r] = _mm256_subs_epi8(rest[r], sixteen);
+        found[r] = _mm256_xor_si256(found[r], _mm256_shuffle_epi8(difference, rest[r]));
+        asm("" : "+x"(found[r]));  // or the compiler puts the sums off, and what is added up into memory
+      }
     }
   }
 };
 
 struct NibbleColumn {
   static constexpr std::int64_t kTableBytes = 32;
-  static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
+  template <int kRegisters>
+  [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     const __m256i first = broadcast(table), second = broadcast(table + 16);
     const __m256i nibble = _mm256_set1_epi8(15);
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < kRegisters; ++r) {
       const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
@@ -99,40 +107,45 @@ struct NibbleColumn {
   }
 };
 
-// bytes: sums over columns [begin, end) of the two halves of a unit.
-template <class Column>
+// bytes: sums over columns [begin, end) of kRegisters halves of units.
+template <class Column, int kRegisters>
 [[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, const std::uint8_t* table,
                                                std::int64_t begin, std::int64_t end, __m256i* bytes) {
-  bytes[0] = bytes[1] = _mm256_setzero_si256();
+  for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_setzero_si256();
   for (std::int64_t c = begin; c < end; ++c)
-    Column::add(codes + c * kColumnBytes, table + c * Column::kTableBytes, bytes);
+    Column::template add<kRegisters>(codes + c * kColumnBytes, table + c * Column::kTableBytes, bytes);
 }
 
 std::uint64_t both_halves(unsigned first, unsigned second) {
   return first | (static_cast<std::uint64_t>(second) << 32);
 }
 
-template <class Column, bool kOneGroup>
-std::uint64_t bound_unit(const BoundTask& task, std::int64_t unit) {
+unsigned mask_of(__m256i bytes, __m256i limit) {
+  return static_cast<unsigned>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(bytes, limit), bytes)));
+}
+
+// kUnits units of a block.
+template <class Column, int kUnits, bool kOneGroup>
+void bound_units(const BoundTask& task, std::int64_t unit, std::uint64_t* out) {
+  constexpr int kRegisters = 2 * kUnits;
   const std::uint8_t* codes = unit_codes(task, unit);
-  __m256i bytes[2];
+  __m256i bytes[kRegisters];
   if (kOneGroup) {
-    sum_columns<Column>(codes, task.table, 0, task.num_columns, bytes);
+    sum_columns<Column, kRegisters>(codes, task.table, 0, task.num_columns, bytes);
     const __m256i limit = _mm256_set1_epi8(byte_limit(task));
-    unsigned masks[2];
-    for (int r = 0; r < 2; ++r)
-      masks[r] = static_cast<unsigned>(_mm256_movemask_epi8(
-          _mm256_cmpeq_epi8(_mm256_min_epu8(bytes[r], limit), bytes[r])));
-    return both_halves(masks[0], masks[1]);
+    for (int u = 0; u < kUnits; ++u) out[u] = both_halves(mask_of(bytes[2 * u], limit), mask_of(bytes[2 * u + 1], limit));
+    return;
   }
-  Sums sums[2];
+  Sums sums[kRegisters];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column>(codes, task.table, c, smaller_of(c + task.group_columns, task.num_columns), bytes);
-    for (int r = 0; r < 2; ++r) sums[r].add(bytes[r]);
+    sum_columns<Column, kRegisters>(codes, task.table, c, smaller_of(c + task.group_columns, task.num_columns), bytes);
+    for (int r = 0; r < kRegisters; ++r) sums[r].add(bytes[r]);
   }
-  const float* norms = task.norms == nullptr ? nullptr : task.norms + unit * 64;
-  return both_halves(mask_of(sums[0], task, norms),
-                     mask_of(sums[1], task, norms == nullptr ? nullptr : norms + 32));
+  for (int u = 0; u < kUnits; ++u) {
+    const float* norms = task.norms == nullptr ? nullptr : task.norms + (unit + u) * 64;
+    out[u] = both_halves(mask_of(sums[2 * u], task, norms),
+                         mask_of(sums[2 * u + 1], task, norms == nullptr ? nullptr : norms + 32));
+  }
 }
 
 // A block of 4-bit codes, column by column: memory is read in its order, and a table is loaded once for four units.
@@ -151,18 +164,29 @@ void bound_nibble_block(const BoundTask& task, std::int64_t unit, std::uint64_t*
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
     }
   }
-  unsigned found[kRegisters];
-  for (int r = 0; r < kRegisters; ++r)
-    found[r] = static_cast<unsigned>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(bytes[r], limit), bytes[r])));
-  for (int u = 0; u < kUnitsOfBlock; ++u) masks[u] = both_halves(found[2 * u], found[2 * u + 1]);
+  for (int u = 0; u < kUnitsOfBlock; ++u) masks[u] = both_halves(mask_of(bytes[2 * u], limit), mask_of(bytes[2 * u + 1], limit));
+}
+
+// Two units of a block at a time, which share the loads of tables.
+template <class Column, bool kOneGroup>
+void bound_some(const BoundTask& task, std::uint64_t* masks) {
+  for (std::int64_t unit = task.begin; unit < task.end;) {
+    const bool two = unit % 2 == 0 && unit + 2 <= task.end;
+    if (two) {
+      bound_units<Column, 2, kOneGroup>(task, unit, masks);
+    } else {
+      bound_units<Column, 1, kOneGroup>(task, unit, masks);
+    }
+    unit += two ? 2 : 1, masks += two ? 2 : 1;
+  }
 }
 
 template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
   if (one_group(task)) {
-    for (std::int64_t unit = task.begin; unit < task.end; ++unit) *masks++ = bound_unit<Column, true>(task, unit);
+    bound_some<Column, true>(task, masks);
   } else {
-    for (std::int64_t unit = task.begin; unit < task.end; ++unit) *masks++ = bound_unit<Column, false>(task, unit);
+    bound_some<Column, false>(task, masks);
   }
 }
 
@@ -179,7 +203,7 @@ void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks) {
     if (whole) {
       bound_nibble_block(task, unit, masks);
     } else {
-      *masks = bound_unit<NibbleColumn, true>(task, unit);
+      bound_units<NibbleColumn, 1, true>(task, unit, masks);
     }
     const std::int64_t done = whole ? kUnitsOfBlock : 1;
     unit += done, masks += done;

@@ -53,33 +53,37 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
   return a | (b << 16) | (c << 32) | (d << 48);
 }
 
-// Sums of the bytes of columns [begin, end) for kUnits units, whose look-ups share the registers that hold a table.
+// Sums of the bytes of columns [begin, end) for kUnits units, whose look-ups share the registers that hold a table. Codes
+// `ahead` bytes further are fetched.
 // Column: built from a table of kTableBytes; add(codes, bytes) looks 64 codes up and adds what it finds, saturating.
 template <class Column, int kUnits>
-[[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, const std::uint8_t* table,
+[[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* table,
                                                std::int64_t begin, std::int64_t end, __m512i* bytes) {
   for (int u = 0; u < kUnits; ++u) bytes[u] = _mm512_setzero_si512();
   codes += begin * kColumnBytes, table += begin * Column::kTableBytes;
   for (; begin < end; ++begin, codes += kColumnBytes, table += Column::kTableBytes) {
     const Column column(table);
-    for (int u = 0; u < kUnits; ++u)
+    for (int u = 0; u < kUnits; ++u) {
+      _mm_prefetch(reinterpret_cast<const char*>(codes + 64 * u + ahead), _MM_HINT_T0);
       bytes[u] = column.add(_mm512_loadu_si512(codes + 64 * u), bytes[u]);
+    }
   }
 }
 
 template <class Column, int kUnits, bool kOneGroup>
 void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) {
   const std::uint8_t* codes = unit_codes(task, unit);
+  const std::int64_t ahead = fetch_distance(task, codes);
   __m512i bytes[kUnits];
   if (kOneGroup) {
-    sum_columns<Column, kUnits>(codes, task.table, 0, task.num_columns, bytes);
+    sum_columns<Column, kUnits>(codes, ahead, task.table, 0, task.num_columns, bytes);
     const __m512i limit = _mm512_set1_epi8(byte_limit(task));
     for (int u = 0; u < kUnits; ++u) masks[u] = _mm512_cmple_epu8_mask(bytes[u], limit);
     return;
   }
   Sums sums[kUnits];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column, kUnits>(codes, task.table, c,
+    sum_columns<Column, kUnits>(codes, ahead, task.table, c,
                                 smaller_of(c + task.group_columns, task.num_columns), bytes);
     for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
   }

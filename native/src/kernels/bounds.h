@@ -16,6 +16,7 @@ constexpr std::int64_t kMaxBoundSubspaces = 65535 / 255;
 struct BoundTask {
   const std::uint8_t* codes;   // [num_blocks, num_columns, 256]
   std::int64_t begin, end;     // units of 64 items, four to a block
+  std::int64_t last;           // units up to here come next, so that their codes may be fetched; below end: none
   std::int64_t num_columns;
   std::int64_t group_columns;  // >= 1
   const std::uint8_t* table;   // 8-bit codes: [num_columns, 256]; 4-bit: [2 * num_columns, 16]
@@ -46,6 +47,14 @@ constexpr std::int64_t kColumnBytes = 256;
 static inline const std::uint8_t* unit_codes(const BoundTask& task, std::int64_t unit) {
   return task.codes + unit / kUnitsOfBlock * task.num_columns * kColumnBytes +
          unit % kUnitsOfBlock * 64;
+}
+
+// How far ahead of a block of codes to fetch: what hardware fetches by itself ends with each page. Not beyond those that come
+// next, which of lists need not be near.
+static inline std::int64_t fetch_distance(const BoundTask& task, const std::uint8_t* codes) {
+  constexpr std::int64_t kMost = 8192;
+  const std::int64_t left = unit_codes(task, task.last) - codes - task.num_columns * kColumnBytes;
+  return left < 0 ? 0 : smaller_of(left, kMost);
 }
 
 // Bits 0..31 to the even places, the order of the even bytes of a register.

@@ -125,7 +125,8 @@ struct Partials {
   std::vector<float> rest;           // [dim]: the vector less its common codewords
   std::int64_t num_common = 0;       // leading codebooks in which all agree
   std::int64_t count = 0;
-  std::vector<float> scores;         // [beam]: (|x|^2 - |error|^2) / 2
+  std::vector<float> scores;         // [beam]: (|x|^2 - |error|^2) / 2, and the same of <x, along>^2
+  std::vector<float> along;          // [beam]: <error, along>
   std::vector<std::uint16_t> codes;  // [beam, num_codebooks]
 };
 
@@ -175,19 +176,24 @@ class Encoder {
         max_rows_(whole_rows(std::max(kRowsTogether, beam_), tile)),
         rows_(static_cast<Index>(max_rows_ * request.dim)),
         products_(static_cast<Index>(max_rows_ * books.width())),
+        along_rows_(request.along == nullptr ? 0 : rows_.size()),
+        along_products_(request.along == nullptr ? 0 : products_.size()),
         values_(static_cast<Index>(beam_ * books.width())), places_(values_.size()),
         maxima_(static_cast<Index>(tile.block)) {
     for (Partials& partials : partials_) {
       partials.rest.resize(static_cast<Index>(request.dim));
       partials.scores.resize(static_cast<Index>(beam_));
+      partials.along.resize(static_cast<Index>(beam_));
       partials.codes.resize(static_cast<Index>(beam_ * request.num_codebooks));
     }
     new_codes_.resize(static_cast<Index>(beam_ * request.num_codebooks));
+    new_along_.resize(static_cast<Index>(beam_));
     best_.resize(static_cast<Index>(beam_));
   }
 
   void encode(std::int64_t begin, std::int64_t end, std::int64_t* codes) {
     const std::int64_t count = end - begin, all = request_.num_codebooks;
+    first_vector_ = begin;
     for (std::int64_t i = 0; i < count; ++i) {
       Partials& partials = partials_[static_cast<Index>(i)];
       const float* vector = request_.vectors + (begin + i) * request_.dim;
@@ -195,6 +201,10 @@ class Encoder {
       partials.num_common = 0;
       partials.count = 1;
       partials.scores[0] = 0.0F;
+      if (request_.along == nullptr) continue;
+      const float* along = along_of(i);
+      partials.along[0] = 0.0F;
+      for (std::int64_t j = 0; j < request_.dim; ++j) partials.along[0] += vector[j] * along[j];
     }
     for (std::int64_t m = 0; m < all; ++m)
       for (std::int64_t i = 0; i < count;) i = extend_some(m, i, count);
@@ -205,6 +215,8 @@ class Encoder {
   }
 
  private:
+  const float* along_of(std::int64_t i) const { return request_.along + (first_vector_ + i) * request_.dim; }
+
   const std::uint16_t* codes_of(const Partials& partials, std::int64_t b) const {
     return partials.codes.data() + b * request_.num_codebooks;
   }
@@ -230,15 +242,27 @@ class Encoder {
     const std::int64_t whole = whole_rows(num_rows, tile_);
     std::fill(rows_.data() + num_rows * request_.dim, rows_.data() + whole * request_.dim, 0.0F);
     tile_.products(rows_.data(), whole, books_.packed(m), products_.data());
+    if (request_.along != nullptr) multiply_along(m, first, last);
     const float* products = products_.data();
     for (std::int64_t i = first; i < last; ++i) {
       Partials& partials = partials_[static_cast<Index>(i)];
       const bool shared = shares_a_row(partials, m);
       const std::int64_t used = shared ? 1 : partials.count;
-      extend(m, partials, products, shared);
+      const float* along = request_.along == nullptr ? nullptr : along_products_.data() + (i - first) * books_.width();
+      extend(m, partials, products, along, shared);
       products += used * books_.width();
     }
     return last;
+  }
+
+  // Each vector has at least one row, so there is room.
+  void multiply_along(std::int64_t m, std::int64_t first, std::int64_t last) {
+    const std::int64_t used = last - first, whole = whole_rows(used, tile_), dim = request_.dim;
+    std::copy(along_of(first), along_of(first) + used * dim, along_rows_.begin());
+    std::fill(along_rows_.data() + used * dim, along_rows_.data() + whole * dim, 0.0F);
+    PackedWords words = books_.packed(m);
+    words.offsets = nullptr;
+    tile_.products(along_rows_.data(), whole, words, along_products_.data());
   }
 
   void subtract(const std::uint16_t* codes, std::int64_t begin, std::int64_t end,
@@ -249,7 +273,7 @@ class Encoder {
     }
   }
 
-  void extend(std::int64_t m, Partials& partials, const float* products, bool shared) {
+  void extend(std::int64_t m, Partials& partials, const float* products, const float* along, bool shared) {
     const std::int64_t width = books_.width();
     std::fill(maxima_.begin(), maxima_.end(), -kInfinity);
     for (std::int64_t b = 0; b < partials.count; ++b) {
@@ -258,11 +282,20 @@ class Encoder {
         for (std::int64_t from = partials.num_common; from < m; ++from)
           minus_.push_back(books_.gram(m, from, codes_of(partials, b)[from]));
       tile_.extend(shared ? products : products + b * width, minus_.data(),
-                   static_cast<std::int64_t>(minus_.size()), partials.scores[static_cast<Index>(b)],
+                   static_cast<std::int64_t>(minus_.size()), {along, partials.along[static_cast<Index>(b)]},
+                   partials.scores[static_cast<Index>(b)],
                    books_.num_blocks(), b, values_.data() + b * width, maxima_.data());
     }
     choose(partials.count * width, partials.count * request_.num_codewords);
+    if (along != nullptr) take_along(partials, along);
     take(m, partials);
+  }
+
+  void take_along(Partials& partials, const float* along) {
+    for (Index b = 0; b < static_cast<Index>(num_best_); ++b)
+      new_along_[b] = partials.along[static_cast<Index>(best_[b].place / books_.width())] -
+                      along[best_[b].place % books_.width()];
+    partials.along.swap(new_along_);
   }
 
   // A score that at least `beam` candidates reach, and not many more.
@@ -341,6 +374,9 @@ class Encoder {
   std::int64_t max_rows_;
   std::vector<float> rows_;               // [max_rows, dim]
   std::vector<float> products_;           // [max_rows, width]
+  std::vector<float> along_rows_;         // [max_rows, dim], or empty
+  std::vector<float> along_products_;     // [max_rows, width], or empty
+  std::int64_t first_vector_ = 0;         // of those encoded
   std::vector<float> values_;             // [beam, width]
   std::vector<std::int32_t> places_;      // [beam * width]
   std::vector<float> maxima_;             // [block]
@@ -349,6 +385,7 @@ class Encoder {
   std::vector<Found> best_;               // [beam]
   std::int64_t num_best_ = 0;
   std::vector<std::uint16_t> new_codes_;  // [beam, num_codebooks]
+  std::vector<float> new_along_;          // [beam]
 };
 
 }  // namespace

@@ -14,14 +14,21 @@ struct PackedWords {
   std::int64_t num_blocks;
 };
 
+// What errors along one direction cost more: the products of all codewords with it, null = nothing, and that of the error.
+struct Along {
+  const float* products;
+  float error;
+};
+
 struct ResidualTile {
   std::int64_t num_rows;  // rows multiplied at once
   std::int64_t block;     // codewords looked at together
   // out[r, k] = <rows[r], word k> + offsets[k]. rows: [num_rows, dim], num_rows a multiple of the tile's.
   void (*products)(const float* rows, std::int64_t num_rows, const PackedWords& packed, float* out);
-  // out[k] = score + base[k] - sum over i of minus[i][k]. maxima: [block], raised to what is in its group of out; equal
-  // codewords fall into different groups in different turns, as they are often good for several partial codes at once.
-  void (*extend)(const float* base, const float* const* minus, std::int64_t num_minus, float score,
+  // out[k] = score + base[k] - sum over i of minus[i][k] + p[k] * (error - p[k] / 2), p and error those of along. maxima:
+  // [block], raised to what is in its group of out; equal codewords fall into different groups in different turns, as they
+  // are often good for several partial codes at once.
+  void (*extend)(const float* base, const float* const* minus, std::int64_t num_minus, const Along& along, float score,
                  std::int64_t num_blocks, std::int64_t turn, float* out, float* maxima);
   // Write the places of values >= threshold, rising, and return how many there are. count: a multiple of block.
   std::int64_t (*collect)(const float* values, std::int64_t count, float threshold,
@@ -61,9 +68,8 @@ void residual_products(const float* rows, std::int64_t num_rows, const PackedWor
 }
 
 template <class V, int kRegisters>
-void residual_extend(const float* base, const float* const* minus, std::int64_t num_minus,
-                     float score, std::int64_t num_blocks, std::int64_t turn, float* out,
-                     float* maxima) {
+void residual_extend(const float* base, const float* const* minus, std::int64_t num_minus, const Along& along,
+                     float score, std::int64_t num_blocks, std::int64_t turn, float* out, float* maxima) {
   constexpr int kBlock = kRegisters * V::kLanes;
   typename V::Float highest[kRegisters];
   for (int c = 0; c < kRegisters; ++c)
@@ -75,6 +81,10 @@ void residual_extend(const float* base, const float* const* minus, std::int64_t 
     for (std::int64_t i = 0; i < num_minus; ++i)
       for (int c = 0; c < kRegisters; ++c)
         sums[c] = V::subtract(sums[c], V::load(minus[i] + k + c * V::kLanes));
+    for (int c = 0; along.products != nullptr && c < kRegisters; ++c) {
+      const typename V::Float p = V::load(along.products + k + c * V::kLanes);
+      sums[c] = V::fma(p, V::fma(p, V::set(-0.5F), V::set(along.error)), sums[c]);
+    }
     for (int c = 0; c < kRegisters; ++c) {
       highest[c] = V::greatest(highest[c], sums[c]);
       V::put(out + k + c * V::kLanes, sums[c]);

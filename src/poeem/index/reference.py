@@ -151,19 +151,25 @@ def rank_lists(metric: Metric, biases: FloatArray, norms: FloatArray | None) -> 
     return np.lexsort((np.arange(len(score)), -score))
 
 
-def encode_residual(vectors: FloatArray, codebooks: FloatArray, beam: int) -> IntArray:
+def encode_residual(
+    vectors: FloatArray, codebooks: FloatArray, beam: int, along: FloatArray | None = None
+) -> IntArray:
     """Return residual codes of [n, dim], int64 [n, num_subspaces], by beam search in float64.
 
-    The native encoder works in float32, so that it may rank errors alike otherwise.
+    An error e costs |e|^2, and with `along` [n, dim] <e, along>^2 more. The native encoder works in
+    float32, so that it may rank errors alike otherwise.
     """
     books = codebooks.astype(np.float64)
+    costly = np.zeros_like(vectors) if along is None else along.astype(np.float64)
     num_codewords = books.shape[1]
     codes = np.zeros((len(vectors), len(books)), dtype=np.int64)
     for row, vector in enumerate(vectors.astype(np.float64)):
         beams = [(np.zeros(0, dtype=np.int64), vector)]  # codes so far and what they leave over
         for words in books:
             rests = [rest - words for _, rest in beams]  # each [num_codewords, dim]
-            errors = np.concatenate([np.square(rest).sum(axis=1) for rest in rests])
+            errors = np.concatenate(
+                [np.square(rest).sum(axis=1) + np.square(rest @ costly[row]) for rest in rests]
+            )
             best = np.argsort(errors, kind="stable")[:beam]  # ties: better partial, then codeword
             beams = [
                 (np.append(beams[b][0], k), rests[b][k])

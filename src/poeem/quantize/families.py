@@ -23,10 +23,17 @@ class Family(Protocol):
         """Return [num_subspaces, num_codewords, width]."""
         ...
 
-    def assign(self, residuals: Tensor, codebooks: Tensor, beam: int | None = None) -> Tensor:
+    def assign(
+        self,
+        residuals: Tensor,
+        codebooks: Tensor,
+        beam: int | None = None,
+        along: Tensor | None = None,
+    ) -> Tensor:
         """Return codes int64 [n, num_subspaces] of float [n, dim].
 
-        A beam, where codes are looked for by one, may be another than the configured.
+        A beam, where codes are looked for by one, may be another than the configured. `along`, here
+        and below: float [n, dim], directions in which errors cost more, see `along.py`.
         """
         ...
 
@@ -41,12 +48,18 @@ class Family(Protocol):
         ...
 
     def fit(
-        self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
+        self,
+        residuals: Tensor,
+        codebooks: Tensor | None,
+        generator: torch.Generator,
+        along: Tensor | None = None,
     ) -> Tensor:
         """Return codebooks for float [n, dim]."""
         ...
 
-    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+    def refit(
+        self, residuals: Tensor, codebooks: Tensor, beam: int, along: Tensor | None = None
+    ) -> Tensor:
         """Return codebooks nearer to float [n, dim], from `codebooks` on."""
         ...
 
@@ -79,9 +92,10 @@ class Product:
         residuals: Tensor,
         codebooks: Tensor,
         beam: int | None = None,  # noqa: ARG002 - slices are independent
+        along: Tensor | None = None,
     ) -> Tensor:
         """Return the nearest codeword of every slice."""
-        return product.assign(residuals, codebooks)
+        return product.assign(residuals, codebooks, along)
 
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
         """Return the codewords one after the other."""
@@ -98,11 +112,15 @@ class Product:
         return None
 
     def fit(
-        self, residuals: Tensor, codebooks: Tensor | None, generator: torch.Generator
+        self,
+        residuals: Tensor,
+        codebooks: Tensor | None,
+        generator: torch.Generator,
+        along: Tensor | None = None,
     ) -> Tensor:
-        """Return k-means of every slice."""
+        """Return k-means of every slice, and where `along` is given rounds over all of them."""
         config = self._config
-        return product.fit(
+        codebooks = product.fit(
             residuals,
             config.num_subspaces,
             config.num_codewords,
@@ -110,10 +128,21 @@ class Product:
             generator=generator,
             codebooks=codebooks,
         )
+        if along is None:
+            return codebooks
+        return product.improve(residuals, codebooks, along, rounds=config.refit_rounds)
 
-    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:  # noqa: ARG002
-        """Return k-means of every slice, from `codebooks` on."""
-        return self.fit(residuals, codebooks, torch.Generator())
+    def refit(
+        self,
+        residuals: Tensor,
+        codebooks: Tensor,
+        beam: int,  # noqa: ARG002
+        along: Tensor | None = None,
+    ) -> Tensor:
+        """Return k-means of every slice, from `codebooks` on, or with `along` rounds only."""
+        if along is None:
+            return self.fit(residuals, codebooks, torch.Generator())
+        return product.improve(residuals, codebooks, along, rounds=self._config.refit_rounds)
 
     def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
         """Return the slices of these residuals."""
@@ -135,10 +164,16 @@ class Residual:
         """Return [num_subspaces, num_codewords, dim]."""
         return self._config.num_subspaces, self._config.num_codewords, dim
 
-    def assign(self, residuals: Tensor, codebooks: Tensor, beam: int | None = None) -> Tensor:
+    def assign(
+        self,
+        residuals: Tensor,
+        codebooks: Tensor,
+        beam: int | None = None,
+        along: Tensor | None = None,
+    ) -> Tensor:
         """Return the codes that a beam search finds."""
         return residual.assign(
-            residuals, codebooks, beam=self._config.beam if beam is None else beam
+            residuals, codebooks, beam=self._config.beam if beam is None else beam, along=along
         )
 
     def decode(self, codes: Tensor, codebooks: Tensor) -> Tensor:
@@ -159,6 +194,7 @@ class Residual:
         residuals: Tensor,
         codebooks: Tensor | None,  # noqa: ARG002 - always from scratch
         generator: torch.Generator,
+        along: Tensor | None = None,
     ) -> Tensor:
         """Return k-means of what each codebook leaves over, then rounds over all of them."""
         config = self._config
@@ -170,11 +206,15 @@ class Residual:
             rounds=config.refit_rounds,
             beam=config.beam,
             generator=generator,
+            along=along,
         )
 
-    def refit(self, residuals: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+    def refit(
+        self, residuals: Tensor, codebooks: Tensor, beam: int, along: Tensor | None = None
+    ) -> Tensor:
         """Return codebooks after rounds over all of them."""
-        return residual.improve(residuals, codebooks, rounds=self._config.refit_rounds, beam=beam)
+        rounds = self._config.refit_rounds
+        return residual.improve(residuals, codebooks, rounds=rounds, beam=beam, along=along)
 
     def replacements(self, residuals: Tensor, subspaces: Tensor, codebooks: Tensor) -> Tensor:
         """Return what the codebooks before each one leave over of these residuals."""

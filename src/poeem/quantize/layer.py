@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from poeem.config import LayerConfig, flat_arguments
 from poeem.errors import ConfigError, ShapeError
 from poeem.quantize import coarse, ranks
+from poeem.quantize.along import costly_direction
 from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.layer_state import LayerState, Phase
@@ -52,9 +53,9 @@ class IndexLayer(LayerState):
     Args:
         dim: length of a vector; a multiple of num_subspaces for product codes.
         **settings: any field of `poeem.config.LayerConfig`, by name: family, num_subspaces,
-            num_codewords, num_lists, rotation, beam, query_power, quantizer_dropout,
-            gradient, distortion_weight, commitment_weight, pass_through_steps, num_samples,
-            kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
+            num_codewords, num_lists, rotation, beam, query_power, parallel_weight,
+            quantizer_dropout, gradient, distortion_weight, commitment_weight, pass_through_steps,
+            num_samples, kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
 
     Under `DistributedDataParallel` warm start and revival are those of all ranks, in the same step.
     Wrap with `find_unused_parameters=True`: before the warm start the layer's parameters are in no
@@ -201,12 +202,13 @@ class IndexLayer(LayerState):
             x = x[torch.randperm(len(x), generator=generator)[: self.config.num_samples]]
         residuals, _ = self._residuals(x)
         if self.metric is None:
-            self.codebooks.copy_(self.family.refit(residuals, self.codebooks.detach(), beam))
+            books = self.codebooks.detach()
+            self.codebooks.copy_(self.family.refit(residuals, books, beam, self._costly(x)))
             return
         if asked is not None:
             self.metric.copy_(query_metric(asked, self.config.query_power))
         weighed = self.codebooks.detach() @ self.metric.T
-        weighed = self.family.refit(residuals @ self.metric.T, weighed, beam)
+        weighed = self.family.refit(residuals @ self.metric.T, weighed, beam, self._costly(x))
         self.codebooks.copy_(weighed @ torch.linalg.inv(self.metric).T)
 
     @torch.no_grad()
@@ -407,9 +409,13 @@ class IndexLayer(LayerState):
         """Return phi and psi of x."""
         residuals, lists = self._residuals(x)
         if self.metric is None:
-            return self.family.assign(residuals, self.codebooks, beam), lists
+            return self.family.assign(residuals, self.codebooks, beam, self._costly(x)), lists
         weighed = self.codebooks @ self.metric.T
-        return self.family.assign(residuals @ self.metric.T, weighed, beam), lists
+        codes = self.family.assign(residuals @ self.metric.T, weighed, beam, self._costly(x))
+        return codes, lists
+
+    def _costly(self, x: Tensor) -> Tensor | None:
+        return costly_direction(self._rotate(x), self.config.parallel_weight, self.metric)
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
         """Return R^T rho(lists, codes), differentiable in rotation, centroids and codebooks."""

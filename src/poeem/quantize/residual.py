@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poeem import _native
+from poeem.quantize.along import best_move
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.nearest import is_native, nearest
 
@@ -20,7 +21,9 @@ _EXACT_BITS = 64
 
 
 @torch.no_grad()
-def assign(residuals: Tensor, codebooks: Tensor, *, beam: int = 1) -> Tensor:
+def assign(
+    residuals: Tensor, codebooks: Tensor, *, beam: int = 1, along: Tensor | None = None
+) -> Tensor:
     """Return phi(r): one codeword per codebook whose sum is near r.
 
     A beam of b keeps the b best sums of the first m codewords for every m; 1 is the greedy choice.
@@ -29,33 +32,41 @@ def assign(residuals: Tensor, codebooks: Tensor, *, beam: int = 1) -> Tensor:
         residuals: float [n, dim], in rotated space.
         codebooks: float [num_subspaces, num_codewords, dim].
         beam: 1 or more.
+        along: float [n, dim]; an error e costs <e, along>^2 beside |e|^2. None = nothing more.
 
     Returns:
         int64 [n, num_subspaces], codeword numbers.
 
     Source: Babenko and Lempitsky, Additive quantization, CVPR 2014; Liu et al., Improved residual
-        vector quantization, 2015, for the beam.
+        vector quantization, 2015, for the beam; Guo et al., Accelerating large-scale inference with
+        anisotropic vector quantization, ICML 2020, arXiv 1908.10396, for what errors cost.
     """
-    if is_native(residuals) and is_native(codebooks):
+    if is_native(residuals) and is_native(codebooks) and (along is None or is_native(along)):
         found = _native.encode_residual(
             residuals.detach().contiguous().numpy(),
             codebooks.detach().contiguous().numpy(),
             beam=beam,
             num_threads=torch.get_num_threads(),
             kernel=os.environ.get(_native.KERNEL_VARIABLE, ""),
+            along=None if along is None else along.detach().contiguous().numpy(),
         )
         return torch.from_numpy(found)
-    return assign_by_torch(residuals, codebooks, beam=beam)
+    return assign_by_torch(residuals, codebooks, beam=beam, along=along)
 
 
 @torch.no_grad()
-def assign_by_torch(residuals: Tensor, codebooks: Tensor, *, beam: int) -> Tensor:
+def assign_by_torch(
+    residuals: Tensor, codebooks: Tensor, *, beam: int, along: Tensor | None = None
+) -> Tensor:
     """Do the same for any device, dtype and beam: the slow and obvious twin."""
     rows = max(1, _BLOCK // (beam * codebooks.shape[1]))
-    return torch.cat([_beam_search(part, codebooks, beam) for part in residuals.split(rows)])
+    if along is None:
+        return torch.cat([_beam_search(x, codebooks, beam, None) for x in residuals.split(rows)])
+    parts = zip(residuals.split(rows), along.split(rows), strict=True)
+    return torch.cat([_beam_search(x, codebooks, beam, part) for x, part in parts])
 
 
-def _beam_search(x: Tensor, codebooks: Tensor, beam: int) -> Tensor:
+def _beam_search(x: Tensor, codebooks: Tensor, beam: int, along: Tensor | None) -> Tensor:
     num_codewords = codebooks.shape[1]
     left = x.unsqueeze(1)  # [n, width, dim], what each sum leaves over
     codes = torch.zeros(len(x), 1, 0, dtype=torch.int64, device=x.device)
@@ -63,8 +74,13 @@ def _beam_search(x: Tensor, codebooks: Tensor, beam: int) -> Tensor:
     for book in codebooks:
         # |l - u|^2 = |l|^2 - 2 <l, u> + |u|^2
         after = error.unsqueeze(2) - 2 * (left @ book.T) + book.square().sum(1)
+        cost = after
+        if along is not None:
+            away = (left * along.unsqueeze(1)).sum(2, keepdim=True) - (along @ book.T).unsqueeze(1)
+            cost = after + away.square()
         width = min(beam, after.shape[1] * num_codewords)
-        error, best = after.flatten(1).topk(width, largest=False)
+        best = cost.flatten(1).topk(width, largest=False).indices
+        error = after.flatten(1).gather(1, best)
         parent, code = best // num_codewords, best % num_codewords
         left = _take(left, parent) - book[code]
         codes = torch.cat([_take(codes, parent), code.unsqueeze(2)], dim=2)
@@ -141,6 +157,7 @@ def fit(
     rounds: int,
     beam: int,
     generator: torch.Generator,
+    along: Tensor | None = None,
 ) -> Tensor:
     """Return codebooks for vectors: k-means of what is left over, then rounds over all codebooks.
 
@@ -151,6 +168,7 @@ def fit(
         rounds: alternations of codes by beam and codewords by `refit`.
         beam: width of the beam.
         generator: source of randomness, on the CPU.
+        along: as in `assign`; the rounds count errors so.
 
     Returns:
         float [num_subspaces, num_codewords, dim].
@@ -162,18 +180,20 @@ def fit(
         )[0]
         left = left - book[nearest(left.unsqueeze(0), book.unsqueeze(0))[0]]
         books.append(book)
-    return improve(residuals, torch.stack(books), rounds=rounds, beam=beam)
+    return improve(residuals, torch.stack(books), rounds=rounds, beam=beam, along=along)
 
 
 @torch.no_grad()
-def improve(residuals: Tensor, codebooks: Tensor, *, rounds: int, beam: int) -> Tensor:
+def improve(
+    residuals: Tensor, codebooks: Tensor, *, rounds: int, beam: int, along: Tensor | None = None
+) -> Tensor:
     """Return codebooks after so many alternations of codes by beam and codewords by `refit`.
 
     Codewords that no vector chose are put to use, see `revived`.
     """
     for _ in range(rounds):
-        codes = assign(residuals, codebooks, beam=beam)
-        codebooks = revived(residuals, codes, refit(residuals, codes, codebooks))
+        codes = assign(residuals, codebooks, beam=beam, along=along)
+        codebooks = revived(residuals, codes, refit(residuals, codes, codebooks, along))
     return codebooks
 
 
@@ -197,22 +217,28 @@ def revived(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def refit(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> Tensor:
+def refit(
+    residuals: Tensor, codes: Tensor, codebooks: Tensor, along: Tensor | None = None
+) -> Tensor:
     """Return codebooks that decode these codes nearer: one sweep, each codebook at its optimum.
 
     With all other codebooks held, the best codeword is the mean of what they leave over for the
-    vectors that chose it; one that nothing chose stays.
+    vectors that chose it, or with `along` what `best_move` finds; one that nothing chose stays.
 
     Args:
         residuals: float [n, dim]. codes: int64 [n, num_subspaces].
         codebooks: float [num_subspaces, num_codewords, dim]; not changed.
+        along: as in `assign`.
     """
     codebooks = codebooks.clone()
     left = residuals - decode(codes, codebooks)
     for m, book in enumerate(codebooks):
         code = codes[:, m]
-        counts = torch.bincount(code, minlength=len(book)).clamp(min=1).unsqueeze(1)
-        move = torch.zeros_like(book).index_add_(0, code, left) / counts
+        if along is None:
+            counts = torch.bincount(code, minlength=len(book)).clamp(min=1).unsqueeze(1)
+            move = torch.zeros_like(book).index_add_(0, code, left) / counts
+        else:
+            move = best_move(left, (along * left).sum(1), code, along, len(book))
         book += move
         left = left - move[code]
     return codebooks

@@ -10,6 +10,7 @@ from torch import Tensor
 from poeem.config import LayerConfig
 from poeem.errors import ShapeError
 from poeem.quantize import coarse, product
+from poeem.quantize.along import costly_direction
 from poeem.quantize.families import Family
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.rotation import balanced_rotation, procrustes
@@ -80,10 +81,12 @@ def starting_point(
             generator,
         )
         centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
+    rotated = vectors if rotation is None else vectors @ rotation.T
+    along = costly_direction(rotated, config.parallel_weight, metric)
     if metric is not None:
-        weighed = family.fit(residuals @ metric.T, codebooks, generator)
+        weighed = family.fit(residuals @ metric.T, codebooks, generator, along)
         return StartingPoint(rotation, centroids, weighed @ torch.linalg.inv(metric).T)
-    codebooks = family.fit(residuals, codebooks, generator)
+    codebooks = family.fit(residuals, codebooks, generator, along)
     return StartingPoint(rotation, centroids, codebooks)
 
 

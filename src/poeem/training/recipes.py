@@ -60,6 +60,7 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
     train = dataclasses.replace(config.train, seed=seed)
     if name == "paper":
         layer = dataclasses.replace(layer, rotation=True, gradient="vectors", commitment_weight=0.0)
+        layer = dataclasses.replace(layer, parallel_weight=0.0)
         train = dataclasses.replace(
             train,
             quantized_share=1.0,

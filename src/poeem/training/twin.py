@@ -38,7 +38,7 @@ _ONLY_RESIDUAL = ("quantizer_dropout",)
 # Nothing without frozen epochs.
 _ONLY_FROZEN = ("frozen_rate", "frozen_negatives", "distillation_share")
 # Nothing where they are 0: later than most results.
-_NONE_AT_0 = ("distillation_share",)
+_NONE_AT_0 = ("distillation_share", "parallel_weight")
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 
@@ -66,12 +66,13 @@ def settings_mark(config: Config, *, joint: bool, few_steps: int = FEW_STEPS) ->
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
-    left_out = (*left_out, *(name for name in _NONE_AT_0 if not train[name]))
+    left_out = (*left_out, *(name for name in _NONE_AT_0 if not train.get(name)))
     layer = values["layer"]
     if not layer["num_lists"]:
         left_out = (*left_out, *_ONLY_LISTS)
     if layer["family"] != "residual":
-        values["layer"] = {k: v for k, v in layer.items() if k not in _ONLY_RESIDUAL}
+        layer = {k: v for k, v in layer.items() if k not in _ONLY_RESIDUAL}
+    values["layer"] = {k: v for k, v in layer.items() if v or k not in _NONE_AT_0}
     values["train"] = {k: v for k, v in train.items() if k not in left_out}
     sections = ("data", "model", "train", "layer", "build") if joint else ("data", "model", "train")
     text = json.dumps({name: values[name] for name in sections}, sort_keys=True)
