@@ -60,8 +60,10 @@ double cycle() {
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) void read_all(const std::uint8_t* bytes, std::int64_t size) {
   __m512i all = _mm512_setzero_si512();
-  for (std::int64_t i = 0; i < size; i += 64)
+  for (std::int64_t i = 0; i < size; i += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(bytes + std::min(i + 8192, size - 1)), _MM_HINT_T0);  // as the kernels do
     all = _mm512_or_si512(all, _mm512_loadu_si512(bytes + i));
+  }
   asm volatile("" ::"v"(all));
 }
 

@@ -189,8 +189,13 @@ def encoding() -> str:
     return table([*head, "error, ours / Faiss"], rows)
 
 
-def along(found: dict[str, Any], rival: str, case: str) -> str:
-    """Return our fastest's ratio at each recall of the rival's that we reach, the lowest first."""
+def ratios_at_recalls(
+    found: dict[str, Any], rival: str, case: str
+) -> list[tuple[float, float, float]]:
+    """Return at each recall of the rival's that we reach, the lowest first, what our fastest does.
+
+    Its recall, how many times as long as ours it takes, and our recall.
+    """
     ours = [
         point
         for name, each in found["rivals"].items()
@@ -199,12 +204,19 @@ def along(found: dict[str, Any], rival: str, case: str) -> str:
     ]
     ratios = []
     for point in sorted(found["rivals"][rival]["points"], key=lambda p: p["recall10_at_10"]):
-        level = [p for p in ours if p["recall10_at_10"] >= point["recall10_at_10"]]
+        recall = point["recall10_at_10"]
+        level = [p for p in ours if p["recall10_at_10"] >= recall]
         if level:
             best = min(level, key=lambda p: milliseconds(p, case))
             ratio = milliseconds(point, case) / milliseconds(best, case)
-            ratios.append(f"{point['recall10_at_10']:.2f}: {ratio:.1f}")
-    return ", ".join(ratios)
+            ratios.append((recall, ratio, best["recall10_at_10"]))
+    return ratios
+
+
+def along(found: dict[str, Any], rival: str, case: str) -> str:
+    """Return these ratios in a line."""
+    ratios = ratios_at_recalls(found, rival, case)
+    return ", ".join(f"{recall:.2f}: {ratio:.1f}" for recall, ratio, _ in ratios)
 
 
 def curves(name: str) -> str:

@@ -17,6 +17,7 @@
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/panels.h"
+#include "poeem/product.h"
 #include "poeem/norms.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
@@ -365,6 +366,31 @@ void fuzz_encode(FuzzedDataProvider& in) {
     if (code < 0 || code >= request.num_codewords) fail("no such codeword", request.kernel.c_str());
 }
 
+void fuzz_descend(FuzzedDataProvider& in) {
+  Bytes bytes(in);
+  poeem::DescentRequest request;
+  request.num_vectors = in.ConsumeIntegralInRange(0, 40);
+  request.num_codebooks = in.ConsumeIntegralInRange(0, 4);
+  request.num_codewords = in.ConsumeIntegralInRange(0, 80);
+  request.width = in.ConsumeIntegralInRange(0, 5);
+  request.num_passes = in.ConsumeIntegralInRange(-1, 9);
+  const bool hostile = in.ConsumeBool();
+  const std::int64_t size = request.num_vectors * request.num_codebooks * request.width;
+  const std::vector<float> vectors = bytes.floats(size, hostile), along = bytes.floats(size, hostile);
+  const std::vector<float> codebooks = bytes.floats(request.num_codebooks * request.num_codewords * request.width, hostile);
+  request.vectors = vectors.data();
+  request.along = along.data();
+  request.codebooks = codebooks.data();
+  request.num_threads = in.ConsumeIntegralInRange(0, 2);
+  request.kernel = any_kernel(in).name;
+  std::vector<std::int64_t> codes(static_cast<std::size_t>(request.num_vectors * request.num_codebooks));
+  const std::int64_t least = hostile ? -1 : 0, most = std::max<std::int64_t>(request.num_codewords - (hostile ? 0 : 1), 0);
+  for (std::int64_t& code : codes) code = in.ConsumeIntegralInRange(least, most);
+  poeem::descend(request, codes.data());
+  for (std::int64_t code : codes)
+    if (code < 0 || code >= request.num_codewords) fail("no such codeword", request.kernel.c_str());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -377,6 +403,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       fuzz_encode(in);
     } else if (target == 2) {
       fuzz_checks(in);
+    } else if (target == 3) {
+      fuzz_descend(in);
     } else {
       fuzz_search(in);
     }

@@ -16,6 +16,7 @@
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/panels.h"
+#include "poeem/product.h"
 #include "poeem/residual.h"
 #include "poeem/search.h"
 
@@ -337,6 +338,41 @@ bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t 
   return true;
 }
 
+// Product codes changed one at a time.
+bool descents_agree(std::int64_t vectors, std::int64_t codewords, std::mt19937& random) {
+  constexpr std::int64_t kCodebooks = 5, kWidth = 3;
+  const auto integers = [&random](std::int64_t count, unsigned most) {
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& value : values) value = static_cast<float>(random() % (2 * most + 1)) - static_cast<float>(most);
+    return values;
+  };
+  const std::vector<float> x = integers(vectors * kCodebooks * kWidth, 8), along = integers(vectors * kCodebooks * kWidth, 2);
+  const std::vector<float> words = integers(kCodebooks * codewords * kWidth, 4);
+  poeem::DescentRequest request;
+  request.vectors = x.data();
+  request.along = along.data();
+  request.codebooks = words.data();
+  request.num_vectors = vectors;
+  request.num_codebooks = kCodebooks;
+  request.num_codewords = codewords;
+  request.width = kWidth;
+  request.num_passes = 20;
+  request.kernel = "scalar";
+  std::vector<std::int64_t> truth(static_cast<std::size_t>(vectors * kCodebooks));
+  for (std::int64_t& code : truth) code = static_cast<std::int64_t>(random()) % codewords;
+  const std::vector<std::int64_t> start = truth;
+  poeem::descend(request, truth.data());
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    if (!kernel.supported()) continue;
+    request.kernel = kernel.name;
+    request.num_threads = 3;
+    std::vector<std::int64_t> found = start;
+    poeem::descend(request, found.data());
+    if (found != truth) return false;
+  }
+  return true;
+}
+
 // To the bit, whatever the numbers: sums in the order of their terms.
 bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t columns, std::int64_t panel,
                     std::mt19937& random) {
@@ -414,6 +450,13 @@ int main(int argc, char** argv) {
                       static_cast<long>(centers));
           return 1;
         }
+  for (std::int64_t vectors : {1, 17, 700})
+    for (std::int64_t codewords : {1, 5, 32, 70})
+      if (!descents_agree(vectors, codewords, random)) {
+        std::printf("differ: product codes of least cost of %ld vectors, %ld codewords\n", static_cast<long>(vectors),
+                    static_cast<long>(codewords));
+        return 1;
+      }
   for (std::int64_t vectors : {1, 5, 300})
     for (std::int64_t codewords : {1, 5, 16, 70})
       for (std::int64_t beam : {1, 2, 7, 80})

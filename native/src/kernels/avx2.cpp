@@ -53,43 +53,47 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
          (passes_with_norms(_mm256_extracti128_si256(high, 1), norms + 24, task) << 24);
 }
 
+// A table of 256 entries as 16 of 16, each but the first and the ninth less, by exclusive or, the one before.
+void put_differences(const std::uint8_t* table, std::uint8_t* out) {
+  for (int half = 0; half < 256; half += 128) {
+    __m128i before = _mm_setzero_si128();
+    for (int i = half; i < half + 128; i += 16) {
+      const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + i));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_xor_si128(entries, before));
+      before = entries;
+    }
+  }
+}
+
+// A shuffle gives 0 where bit 7 of an index is set. So after i subtractions of 16 from a code's lower seven bits it gives
+// something to those that were at least 16 i only, and the exclusive or of what it gives from differences is the entry.
 struct ByteColumn {
-  static constexpr std::int64_t kTableBytes = 256;
+  static constexpr std::int64_t kTableBytes = 256;  // of differences
   // Tables of 16 are loaded once for kRegisters registers of codes.
   template <int kRegisters>
   [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
-    __m256i rest[kRegisters], found[kRegisters];
-    for (int r = 0; r < kRegisters; ++r) {
-      rest[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
-      found[r] = _mm256_setzero_si256();
-    }
-    look_up_half<kRegisters>(rest, table, found);
-    const __m256i upper = _mm256_set1_epi8(-128);
-    for (int r = 0; r < kRegisters; ++r)
-      rest[r] = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r)), upper);
-    look_up_half<kRegisters>(rest, table + 128, found);
-    for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_adds_epu8(bytes[r], found[r]);
-  }
-
-  // found ^= the entries of codes of 0 to 127. A shuffle gives 0 where bit 7 is set, so that after i subtractions of 16,
-  // which keep negative numbers negative, it gives something to the codes of at least 16 i only: the difference between
-  // the tables of 16 number i and i - 1. All of them together are the entry.
-  template <int kRegisters>
-  [[gnu::always_inline]] static void look_up_half(__m256i* rest, const std::uint8_t* table, __m256i* found) {
     const __m256i sixteen = _mm256_set1_epi8(16);
-    __m256i entries = broadcast(table);
-    for (int r = 0; r < kRegisters; ++r)
-      found[r] = _mm256_xor_si256(found[r], _mm256_shuffle_epi8(entries, rest[r]));
+    __m256i rest[kRegisters], low[kRegisters], high[kRegisters];
+    for (int r = 0; r < kRegisters; ++r) {
+      rest[r] = _mm256_and_si256(load(codes + 32 * r), _mm256_set1_epi8(127));
+      low[r] = _mm256_shuffle_epi8(broadcast(table), rest[r]);
+      high[r] = _mm256_shuffle_epi8(broadcast(table + 128), rest[r]);
+    }
 #pragma GCC unroll 7
     for (int i = 1; i < 8; ++i) {
-      const __m256i next = broadcast(table + 16 * i), difference = _mm256_xor_si256(next, entries);
-      entries = next;
+      const __m256i lower = broadcast(table + 16 * i), upper = broadcast(table + 128 + 16 * i);
       for (int r = 0; r < kRegisters; ++r) {
-        rest[r] = _mm256_subs_epi8(rest[r], sixteen);
-        found[r] = _mm256_xor_si256(found[r], _mm256_shuffle_epi8(difference, rest[r]));
-        asm("" : "+x"(found[r]));  // or the compiler puts the sums off, and what is added up into memory
+        rest[r] = _mm256_sub_epi8(rest[r], sixteen);
+        low[r] = _mm256_xor_si256(low[r], _mm256_shuffle_epi8(lower, rest[r]));
+        high[r] = _mm256_xor_si256(high[r], _mm256_shuffle_epi8(upper, rest[r]));
+        asm("" : "+x"(low[r]), "+x"(high[r]));  // or the compiler puts this off, and what is added up into memory
       }
     }
+    for (int r = 0; r < kRegisters; ++r)
+      bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_blendv_epi8(low[r], high[r], load(codes + 32 * r)));
+  }
+  static __m256i load(const std::uint8_t* codes) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
   }
 };
 
@@ -193,7 +197,11 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
 }  // namespace
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks) {
-  bound_all<ByteColumn>(task, masks);
+  std::uint8_t differences[kMaxBoundSubspaces * 256];
+  for (std::int64_t c = 0; c < task.num_columns; ++c) put_differences(task.table + c * 256, differences + c * 256);
+  BoundTask changed = task;
+  changed.table = differences;
+  bound_all<ByteColumn>(changed, masks);
 }
 
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks) {
