@@ -19,11 +19,13 @@ run bench.py --items 10000000 --bytes 8 --rounds 3 --name engine_flat_10m
 run opening.py
 run encoding.py
 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3
+POEEM_KERNEL=avx2 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_avx2
 run curves.py --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_1m
 run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove
   run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_glove
+  POEEM_KERNEL=avx2 run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_glove_avx2
 fi
 if [ $# -ge 2 ]; then
   run task.py "$1" "$2"

@@ -23,6 +23,12 @@ def result(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def machine(found: dict[str, Any]) -> str:
+    """Return which processor it was, in words without marks."""
+    processor: str = found["machine"]["processor"]
+    return processor.replace("(R)", "").replace(" Processor", "")
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -77,7 +83,7 @@ def flat(name: str) -> str:
         for each in found["results"].values()
     )
     return (
-        f"{found['items']:,} items of dim {found['dim']}, k = {found['k']}:\n\n"
+        f"{found['items']:,} items of dim {found['dim']}, k = {found['k']}, {machine(found)}:\n\n"
         + table(head, rows)
         + f"\n\nOf the 10 true neighbours among the 100 found, at {', '.join(found['results'])}: "
         f"ours {recall[best]}; fast scan's {recall['faiss 4-bit fast scan']}. "
@@ -109,7 +115,8 @@ def lists(name: str) -> str:
     """Return searches of lists against Faiss IVFPQ: milliseconds a query, medians."""
     head = ["", "ours, one query", "IVFPQ", "times ours", "ours, batch", "IVFPQ", "times ours"]
     rows = []
-    for label, each in result(name)["results"].items():
+    found = result(name)
+    for label, each in found["results"].items():
         for threads in (1, 2):
             if f"one, {threads} thread" not in each["times_ours"]:
                 continue
@@ -121,7 +128,7 @@ def lists(name: str) -> str:
                 cells += [f"{milliseconds(rival, case):.3f}" for rival in (mine, theirs)]
                 cells.append(times(theirs, mine, case))
             rows.append(cells)
-    return table(head, rows)
+    return f"{machine(found)}:\n\n" + table(head, rows)
 
 
 def nibbles() -> str:
@@ -262,7 +269,7 @@ def curves(name: str) -> str:
         f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
         f"({' to '.join((sizes[0], sizes[-1]))} with all else), our best recall@10 {best:.3f}"
         + (f", weight along the vector: {weights}" if weights else "")
-        + ". Times as long as ours, 1 thread:\n\n"
+        + f". {machine(found)}; times as long as ours, 1 thread:\n\n"
         + table(head, rows)
         + sweep
     )
