@@ -113,7 +113,7 @@ class LayerConfig(_Checked):
     parallel_weight: float = setting(
         0.0,
         "how much more an error counts along the vector itself, where it changes the scores of the "
-        "queries that want it; 2 to 6 for vectors that were trained without codes and are searched "
+        "queries that want it; 2 to 8 for vectors that were trained without codes and are searched "
         "by inner product",
         low=0,
         high=1000,
