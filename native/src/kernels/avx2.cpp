@@ -197,7 +197,7 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
 }  // namespace
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks) {
-  std::uint8_t differences[kMaxBoundSubspaces * 256];
+  std::uint8_t differences[kMaxBoundSubspaces * 256];  // 64 KB of the stack
   for (std::int64_t c = 0; c < task.num_columns; ++c) put_differences(task.table + c * 256, differences + c * 256);
   BoundTask changed = task;
   changed.table = differences;

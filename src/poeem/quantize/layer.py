@@ -415,6 +415,8 @@ class IndexLayer(LayerState):
         return codes, lists
 
     def _costly(self, x: Tensor) -> Tensor | None:
+        if not self.config.parallel_weight:
+            return None  # before the rotation, which every step would pay for
         return costly_direction(self._rotate(x), self.config.parallel_weight, self.metric)
 
     def _decode(self, codes: Tensor, lists: Tensor | None) -> Tensor:
