@@ -11,7 +11,7 @@ import poeem
 
 ROOT = Path(poeem.__file__).parent
 # What each part may import from its own package, besides itself and the ground floor.
-GROUND = {"errors", "types", "config", "config_file", "files", "checks"}
+GROUND = {"errors", "types", "config", "config_file", "files", "checks", "quads"}
 ALLOWED = {
     "quantize": {"_native"},
     "index": {"_native"},

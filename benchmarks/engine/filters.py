@@ -36,7 +36,7 @@ def random_index(items: int, lists: int, rng: np.random.Generator) -> Index:
     if lists:
         parts["centroids"] = rng.standard_normal((lists, DIM), dtype=np.float32)
         parts["lists"] = rng.integers(lists, size=items)
-    return build_index_from_codes(**parts)
+    return build_index_from_codes(**parts, renumber=True)
 
 
 def timed(index: Index, queries: np.ndarray, **arguments: Any) -> dict[str, list[float]]:

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "../../native/src/kernels/kernels.h"
@@ -154,13 +155,17 @@ int main() {
         if (!kernel.supported() || kernel.bound_bytes == nullptr) continue;
         print_rate(kernel.name, best_of(repetitions, [&] { kernel.bound_bytes(task, masks.data()); }),
                    second_of_cycle, size, columns);
+        const std::string by_quads = std::string(kernel.name) + ", quads";
+        print_rate(by_quads.c_str(), best_of(repetitions, [&] { kernel.bound_quads(task, masks.data()); }),
+                   second_of_cycle, size, columns);
         if (kernel.bound_byte_pair == nullptr) continue;
         BoundTask other = task;
         other.table = table.get() + columns * 256;
-        const double both = best_of(repetitions, [&] {
-          kernel.bound_byte_pair(task, other, masks.data(), masks.data() + 4 * blocks);
-        });
-        print_rate("two queries", both / 2, second_of_cycle, size, columns);
+        for (const bool quads : {false, true}) {
+          const poeem::BoundPairFunction pair = quads ? kernel.bound_quad_pair : kernel.bound_byte_pair;
+          const double both = best_of(repetitions, [&] { pair(task, other, masks.data(), masks.data() + 4 * blocks); });
+          print_rate(quads ? "two queries, quads" : "two queries", both / 2, second_of_cycle, size, columns);
+        }
       }
       std::printf("}");
     }

@@ -56,7 +56,7 @@ def ours(folder: Path, kernel: str, family: str = "product") -> Adapter:
         names = ["codes", "codebooks", "lists", "centroids"]
         files = {name: folder / f"{name}.npy" for name in names}
         arrays = {name: np.load(file) for name, file in files.items() if file.exists()}
-        index = build_index_from_codes(**arrays, family=family)
+        index = build_index_from_codes(**arrays, family=family, renumber=True)
     settings: dict[str, Any] = {}
 
     def search(queries: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ def scored(folder: Path, queries: np.ndarray, probes: list[int], family: str) ->
     names = ["codes", "codebooks", "lists", "centroids"]
     files = {name: folder / f"{name}.npy" for name in names}
     arrays = {name: np.load(file) for name, file in files.items() if file.exists()}
-    index = build_index_from_codes(**arrays, family=family)
+    index = build_index_from_codes(**arrays, family=family, renumber=True)
     found = {}
     for num_probes in probes:
         for k in (10, 100, 1000):

@@ -34,7 +34,7 @@ def random_index(items: int, num_bytes: int, lists: int, rng: np.random.Generato
     if lists:
         parts["centroids"] = rng.standard_normal((lists, DIM), dtype=np.float32)
         parts["lists"] = rng.integers(lists, size=items)
-    return build_index_from_codes(**parts)
+    return build_index_from_codes(**parts, renumber=True)
 
 
 def measure(index: Index, queries: np.ndarray, probes: int | None, rounds: int) -> dict[str, Any]:

@@ -57,7 +57,8 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   const double share = num_groups == 1 ? 1.0 : std::min(1.0, kUneven / static_cast<double>(num_groups));
   step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
   const auto num_bytes = static_cast<std::size_t>(index.columns() * per_column * stride);
-  if (room_.size() != num_bytes + kAlignment) room_.assign(num_bytes + kAlignment, 0);
+  const std::size_t room = num_bytes + static_cast<std::size_t>(index.columns() * kNumQuads) + kAlignment;
+  if (room_.size() != room) room_.assign(room, 0);
   shortfalls_ = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
   const float inverse = static_cast<float>(1.0 / step_);
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
@@ -70,10 +71,15 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   const double unit = std::ldexp(1.0, -23);
   const auto count = static_cast<double>(index.num_subspaces);
   error_ = (count + 8.0) * unit * size_ + 1e-3 * count * step_ + 1e-37;
+  quads_ = shortfalls_ + num_bytes;
+  if (index.width != CodeWidth::kByte) return;
+  for (std::int64_t m = 0; m < index.num_subspaces; ++m)
+    arithmetic_.least_of_quads(shortfalls_ + m * stride, std::max(width, kNumQuads), quads_ + m * kNumQuads);
 }
 
-bool BoundTable::aim(const IndexView& index, float bias, float threshold, BoundTask& task) const {
-  task.table = shortfalls_;
+bool BoundTable::aim(const IndexView& index, float bias, float threshold, bool by_quads, BoundTask& task) const {
+  task.by_quads = by_quads;
+  task.table = by_quads ? quads_ : shortfalls_;
   task.group_columns = kGroupColumns;
   const double slack = slack_of(threshold);
   const double offset = static_cast<double>(bias) + highest_ + error_;

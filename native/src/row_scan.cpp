@@ -23,6 +23,12 @@ constexpr int kManyWanted = 16;
 
 constexpr std::int64_t kLineBytes = 64;
 
+// Bounds of quads are tried where one of so many items passes those of codewords, and given up where they let one of so
+// many pass: scoring that one costs what the shorter look at so many saves.
+constexpr std::int64_t kQuadsFrom = 256;
+constexpr std::int64_t kQuadsTo = 25;
+constexpr std::int64_t kTrialUnits = 32;  // so few units are looked at first
+
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
   std::uint64_t mask = ~std::uint64_t{0};
@@ -30,6 +36,11 @@ std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end
   if (begin > first) mask <<= begin - first;
   if (end < first + kUnitItems) mask &= ~std::uint64_t{0} >> (first + kUnitItems - end);
   return mask;
+}
+
+template <class Function>
+Function of_bytes(const IndexView& index, bool sparse, Function function) {
+  return index.width == CodeWidth::kByte && !sparse ? function : nullptr;
 }
 
 BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
@@ -42,8 +53,10 @@ BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
 
 RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std::int64_t capacity, bool sparse)
     : segments_(segments), index_(*segments[0].view), items_(&index_), wanted_(nullptr),
-      bound_two_(index_.width == CodeWidth::kByte && !sparse ? kernel.bound_byte_pair : nullptr),
+      bound_two_(of_bytes(index_, sparse, kernel.bound_byte_pair)),
+      bound_two_by_quads_(of_bytes(index_, sparse, kernel.bound_quad_pair)),
       bound_(sparse ? nullptr : bound_function(index_, kernel)),
+      bound_quads_(of_bytes(index_, sparse, kernel.bound_quads)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
       plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {}
 
@@ -54,7 +67,8 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
 
 void RowScan::reset() {
   best_.reset(capacity_);
-  bounded_ = tried_ = aimed_ = false;
+  bounded_ = tried_ = aimed_ = by_quads_ = false;
+  quads_from_ = kQuadsFrom;
   passed_ = true;
   num_seen_ = num_waiting_ = num_scored_ = 0;
 }
@@ -89,10 +103,12 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
   if (a.bound_two_ != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
     a.look_at(segment), b.look_at(segment);
     BoundTask task_a{}, task_b{};
-    while (unit < last && a.aim(unit, last, bias_a, task_a) && b.aim(unit, last, bias_b, task_b)) {
+    while (unit < last) {
+      a.by_quads_ = b.by_quads_ = a.by_quads_ && b.by_quads_;  // one kernel for both
+      if (!a.aim(unit, last, bias_a, task_a) || !b.aim(unit, last, bias_b, task_b)) break;
       task_a.end = task_b.end = std::min(task_a.end, task_b.end);
       a.fetch_wanted(task_a);
-      a.bound_two_(task_a, task_b, a.masks_, b.masks_);
+      (task_a.by_quads ? a.bound_two_by_quads_ : a.bound_two_)(task_a, task_b, a.masks_, b.masks_);
       a.take_masks(task_a, begin, end, bias_a);
       b.take_masks(task_b, begin, end, bias_b);
       unit = task_a.end;
@@ -164,8 +180,11 @@ void RowScan::take_unit(std::int64_t unit, std::uint64_t mask, float bias) {
               [mask](std::int64_t i) { return (mask >> i) & 1; });
 }
 
-void RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
-  for (; mask != 0; mask &= mask - 1) take_one(unit * kUnitItems + __builtin_ctzll(mask), bias);
+// Returns how many.
+std::int64_t RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bias) {
+  std::int64_t count = 0;
+  for (; mask != 0; mask &= mask - 1, ++count) take_one(unit * kUnitItems + __builtin_ctzll(mask), bias);
+  return count;
 }
 
 void RowScan::take_one(std::int64_t position, float bias) {
@@ -208,14 +227,14 @@ bool RowScan::aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& t
     best_.tighten();
     build_bounds(unit * kUnitItems);
   }
-  if (!bounds_.aim(index_, bias, best_.threshold(), task)) return false;
+  if (!bounds_.aim(index_, bias, best_.threshold(), by_quads_, task)) return false;
   point(task);
   // As long as few were seen the threshold rises fast, so look at it often.
   constexpr std::int64_t kBlockUnits = kBlockItems / kUnitItems;
   const std::int64_t patience =
       std::clamp(num_seen_ / (2 * kBlockItems) * kBlockUnits, kBlockUnits, kMaxUnits);
   task.begin = unit;
-  task.end = std::min(last, unit - unit % kBlockUnits + patience);
+  task.end = std::min(last, unit - unit % kBlockUnits + (by_quads_ && trial_ ? std::min(patience, kTrialUnits) : patience));
   task.last = last;
   return true;
 }
@@ -259,7 +278,7 @@ void RowScan::scan_by_bounds(std::int64_t begin, std::int64_t end, float bias) {
       aimed_bias_ = bias;
     }
     fetch_wanted(task_);
-    bound_(task_, masks_);
+    bound(task_);
     take_masks(task_, begin, end, bias);
   }
 }
@@ -306,23 +325,42 @@ void RowScan::scan_block(const BlockOfLists& block, const float* biases) {
   }
   BoundTask task{};
   if (unit == last || !aim(unit, last, block.bias, task)) return;
-  bound_(task, masks_);
+  bound(task);
   for (std::int64_t u = unit; u < last; ++u)
     if (masks_[u - unit] != 0)
       take_of_lists(u, masks_[u - unit] & wanted_items(u, 0, num_items), block.first_list, biases);
   num_seen_ += (last - unit) * kUnitItems;
 }
 
+// By what passed the last task's bounds.
+void RowScan::choose_table(const BoundTask& task, std::int64_t num_passed) {
+  const std::int64_t num_items = (task.end - task.begin) * kUnitItems;
+  if (!task.by_quads) {
+    by_quads_ = trial_ = bound_quads_ != nullptr && num_passed * quads_from_ <= num_items;
+  } else if (num_passed * kQuadsTo > num_items) {
+    by_quads_ = false;
+    // So many times too many passed; with a threshold as much better, and some to spare, it may do.
+    quads_from_ = std::max(2 * quads_from_, quads_from_ * kQuadsTo * num_passed / num_items * 3 / 2);
+  } else {
+    trial_ = false;
+  }
+}
+
 // Score what passed.
 void RowScan::take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias) {
-  passed_ = false;
-  for (std::int64_t unit = task.begin; unit < task.end; ++unit) {
-    std::uint64_t mask = masks_[unit - task.begin];
-    if (mask == 0) continue;
-    passed_ = true;
-    mask &= wanted_items(unit, begin, end);
-    take_some(unit, mask, bias);
+  // First which units, without a branch to guess: something passes in one of a few, and nobody knows which.
+  const auto num_units = static_cast<std::int32_t>(task.end - task.begin);
+  std::int64_t count = 0, num_passed = 0;
+  for (std::int32_t i = 0; i < num_units; ++i) {
+    units_[count] = i;
+    count += masks_[i] != 0 ? 1 : 0;
   }
+  passed_ = count > 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t unit = task.begin + units_[i];
+    num_passed += take_some(unit, masks_[units_[i]] & wanted_items(unit, begin, end), bias);
+  }
+  choose_table(task, num_passed);
   score_eights();
   num_seen_ += (task.end - task.begin) * kUnitItems;
 }

@@ -74,12 +74,14 @@ class RowScan {
   std::int64_t choose_blocks(const float* biases);
   void scan_block(const BlockOfLists& block, const float* biases);
   void take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases);
-  void take_some(std::int64_t unit, std::uint64_t mask, float bias);
+  std::int64_t take_some(std::int64_t unit, std::uint64_t mask, float bias);
   void score_waiting();
   void score_first(std::int64_t count);
   void score_eights() { score_first(num_waiting_ / kEight * kEight); }
   void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
   void take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias);
+  void choose_table(const BoundTask& task, std::int64_t num_passed);
+  void bound(const BoundTask& task) { (task.by_quads ? bound_quads_ : bound_)(task, masks_); }
   void try_bounds(std::int64_t position);
   void build_bounds(std::int64_t position);
   bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
@@ -99,7 +101,9 @@ class RowScan {
   std::int64_t first_place_ = 0; // of its items (top_k.h)
   const std::uint64_t* wanted_;  // its wanted items, null = all
   BoundPairFunction bound_two_;  // null: one at a time
+  BoundPairFunction bound_two_by_quads_;
   BoundFunction bound_;  // null: every item is scored in float
+  BoundFunction bound_quads_;  // null: there are no quads
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built
   QueryPlan plan_;
@@ -107,6 +111,9 @@ class RowScan {
   TopK best_;
   bool bounded_ = false;
   bool tried_ = false;
+  bool by_quads_ = false;       // what the next task looks at
+  bool trial_ = false;          // whether that is a table of quads tried for the first time, or again
+  std::int64_t quads_from_ = 0; // tried again where one of so many items passes the bounds of codewords
   std::int64_t num_seen_ = 0;
   std::int64_t num_scored_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
@@ -116,6 +123,7 @@ class RowScan {
   bool aimed_ = false;          // whether it can be used again where the bias is the same
   float aimed_bias_ = 0;
   std::uint64_t masks_[kMaxUnits];
+  std::int32_t units_[kMaxUnits];  // of the last task, those of which something passed
   bool passed_ = false;         // whether anything of the last task did
   std::vector<BlockOfLists> blocks_;
   static constexpr std::int64_t kEight = 8;  // are scored side by side, so fewer wait for more

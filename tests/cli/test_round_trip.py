@@ -228,3 +228,18 @@ def test_build_from_own_arrays(tmp_path):
     assert sorted(index.ids) == list(range(0, 99, 11))
     told = Call("search", file, "--like", "33", "--k", "2", "--json").json
     assert told["answers"][0]["query"] == "like 33 item 3"
+
+
+def test_codewords_numbered_anew_stand_for_the_same(tmp_path):
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "codes.npy", rng.integers(256, size=(300, 2)))
+    np.save(tmp_path / "books.npy", rng.standard_normal((2, 256, 4), dtype=np.float32))
+    call = ("build", "--codes", tmp_path / "codes.npy", "--codebooks", tmp_path / "books.npy")
+    found = []
+    for name, flags in (("plain", ()), ("anew", ("--renumber",))):
+        made = Call(*call, *flags, "--out", tmp_path / f"{name}.poeem")
+        assert made.code == 0, made.err
+        found.append(poeem.Index.open(tmp_path / f"{name}.poeem"))
+    plain, anew = found
+    assert (plain.codes != anew.codes).any()
+    np.testing.assert_array_equal(plain.reconstruct(range(300)), anew.reconstruct(range(300)))

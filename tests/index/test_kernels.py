@@ -198,9 +198,10 @@ def test_few_items_are_scored_in_float(kernel, num_lists):
     shape = Shape("ip", 200_000, 8, 256, 2, num_lists)
     index, queries = random_index(shape), random_queries(20, 1, 16)
     settings = {"queries": queries, "k": 10, "num_probes": 0, "kernel": kernel}
-    count = _native.count_scored(index._arrays, num_threads=1, **settings) / len(queries)
-    if kernel == "scalar":
-        assert count == shape.num_items  # it has no bounds
-    else:
-        assert 10 <= count < 0.01 * shape.num_items
-    assert _native.count_scored(index._arrays, num_threads=3, **settings) == count * len(queries)
+    # Which queries share a look at codes, and so what it is by, depends on the threads.
+    for num_threads in (1, 3):
+        count = _native.count_scored(index._arrays, num_threads=num_threads, **settings)
+        if kernel == "scalar":
+            assert count == len(queries) * shape.num_items  # it has no bounds
+        else:
+            assert 10 <= count / len(queries) < 0.01 * shape.num_items

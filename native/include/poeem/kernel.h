@@ -29,8 +29,10 @@ struct Kernel {
   const char* required_cpu;    // for people
   bool (*supported)();         // whether this machine can run it
   BoundFunction bound_bytes;   // 8-bit codes; null: every item is scored in float
+  BoundFunction bound_quads;   // 8-bit codes by a table of quads; null where bound_bytes is
   BoundFunction bound_nibbles; // 4-bit codes; null: likewise
   BoundPairFunction bound_byte_pair;  // null: two queries at once would be no faster
+  BoundPairFunction bound_quad_pair;  // null where bound_byte_pair is
   const NearestTile* nearest;
   const ResidualTile* residual;
   const Arithmetic* arithmetic;

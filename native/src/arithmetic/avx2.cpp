@@ -2,7 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls,
+const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls, least_of_quads,
     count_at_least, ranks, keep, cheapest, count_bits};
 
 }  // namespace poeem

@@ -53,12 +53,13 @@ unsigned passes_with_norms(__m128i sums, const float* norms, const BoundTask& ta
          (passes_with_norms(_mm256_extracti128_si256(high, 1), norms + 24, task) << 24);
 }
 
-// A table of 256 entries as 16 of 16, each but the first and the ninth less, by exclusive or, the one before.
-void put_differences(const std::uint8_t* table, std::uint8_t* out) {
-  for (int half = 0; half < 256; half += 128) {
+// Tables of kSize entries as so many of 16, each but the first of a table less, by exclusive or, the one before.
+template <int kSize>
+void put_differences(const std::uint8_t* tables, std::int64_t num_tables, std::uint8_t* out) {
+  for (; num_tables > 0; --num_tables, tables += kSize, out += kSize) {
     __m128i before = _mm_setzero_si128();
-    for (int i = half; i < half + 128; i += 16) {
-      const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table + i));
+    for (int i = 0; i < kSize; i += 16) {
+      const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tables + i));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_xor_si128(entries, before));
       before = entries;
     }
@@ -74,6 +75,7 @@ struct ByteColumn {
   [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     const __m256i sixteen = _mm256_set1_epi8(16);
     __m256i rest[kRegisters], low[kRegisters], high[kRegisters];
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r) {
       rest[r] = _mm256_and_si256(load(codes + 32 * r), _mm256_set1_epi8(127));
       low[r] = _mm256_shuffle_epi8(broadcast(table), rest[r]);
@@ -82,6 +84,7 @@ struct ByteColumn {
 #pragma GCC unroll 7
     for (int i = 1; i < 8; ++i) {
       const __m256i lower = broadcast(table + 16 * i), upper = broadcast(table + 128 + 16 * i);
+#pragma GCC unroll 8
       for (int r = 0; r < kRegisters; ++r) {
         rest[r] = _mm256_sub_epi8(rest[r], sixteen);
         low[r] = _mm256_xor_si256(low[r], _mm256_shuffle_epi8(lower, rest[r]));
@@ -89,11 +92,30 @@ struct ByteColumn {
         asm("" : "+x"(low[r]), "+x"(high[r]));  // or the compiler puts this off, and what is added up into memory
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r)
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_blendv_epi8(low[r], high[r], load(codes + 32 * r)));
   }
   static __m256i load(const std::uint8_t* codes) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  }
+};
+
+// The same of the lower six bits, a code's quad.
+struct QuadColumn {
+  static constexpr std::int64_t kTableBytes = kNumQuads;  // of differences
+  template <int kRegisters>
+  [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
+    const __m256i t0 = broadcast(table), t1 = broadcast(table + 16), t2 = broadcast(table + 32), t3 = broadcast(table + 48);
+    const __m256i sixteen = _mm256_set1_epi8(16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) {
+      const __m256i c0 = _mm256_and_si256(ByteColumn::load(codes + 32 * r), _mm256_set1_epi8(63));
+      const __m256i c1 = _mm256_sub_epi8(c0, sixteen), c2 = _mm256_sub_epi8(c1, sixteen), c3 = _mm256_sub_epi8(c2, sixteen);
+      const __m256i lower = _mm256_xor_si256(_mm256_shuffle_epi8(t0, c0), _mm256_shuffle_epi8(t1, c1));
+      const __m256i upper = _mm256_xor_si256(_mm256_shuffle_epi8(t2, c2), _mm256_shuffle_epi8(t3, c3));
+      bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_xor_si256(lower, upper));
+    }
   }
 };
 
@@ -103,6 +125,7 @@ struct NibbleColumn {
   [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     const __m256i first = broadcast(table), second = broadcast(table + 16);
     const __m256i nibble = _mm256_set1_epi8(15);
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r) {
       const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
@@ -115,6 +138,7 @@ struct NibbleColumn {
 template <class Column, int kRegisters>
 [[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, const std::uint8_t* table,
                                                std::int64_t begin, std::int64_t end, __m256i* bytes) {
+#pragma GCC unroll 8
   for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_setzero_si256();
   for (std::int64_t c = begin; c < end; ++c)
     Column::template add<kRegisters>(codes + c * kColumnBytes, table + c * Column::kTableBytes, bytes);
@@ -137,14 +161,17 @@ void bound_units(const BoundTask& task, std::int64_t unit, std::uint64_t* out) {
   if (kOneGroup) {
     sum_columns<Column, kRegisters>(codes, task.table, 0, task.num_columns, bytes);
     const __m256i limit = _mm256_set1_epi8(byte_limit(task));
+#pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) out[u] = both_halves(mask_of(bytes[2 * u], limit), mask_of(bytes[2 * u + 1], limit));
     return;
   }
   Sums sums[kRegisters];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
     sum_columns<Column, kRegisters>(codes, task.table, c, smaller_of(c + task.group_columns, task.num_columns), bytes);
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r) sums[r].add(bytes[r]);
   }
+#pragma GCC unroll 8
   for (int u = 0; u < kUnits; ++u) {
     const float* norms = task.norms == nullptr ? nullptr : task.norms + (unit + u) * 64;
     out[u] = both_halves(mask_of(sums[2 * u], task, norms),
@@ -159,15 +186,18 @@ void bound_nibble_block(const BoundTask& task, std::int64_t unit, std::uint64_t*
   const std::uint8_t* table = task.table;
   const __m256i nibble = _mm256_set1_epi8(15), limit = _mm256_set1_epi8(byte_limit(task));
   __m256i bytes[kRegisters];
+#pragma GCC unroll 8
   for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_setzero_si256();
   for (std::int64_t c = 0; c < task.num_columns; ++c, codes += kColumnBytes, table += NibbleColumn::kTableBytes) {
     const __m256i first = broadcast(table), second = broadcast(table + 16);
+#pragma GCC unroll 8
     for (int r = 0; r < kRegisters; ++r) {
       const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * r));
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(first, _mm256_and_si256(code, nibble)));
       bytes[r] = _mm256_adds_epu8(bytes[r], _mm256_shuffle_epi8(second, _mm256_and_si256(_mm256_srli_epi16(code, 4), nibble)));
     }
   }
+#pragma GCC unroll 8
   for (int u = 0; u < kUnitsOfBlock; ++u) masks[u] = both_halves(mask_of(bytes[2 * u], limit), mask_of(bytes[2 * u + 1], limit));
 }
 
@@ -198,10 +228,18 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks) {
   std::uint8_t differences[kMaxBoundSubspaces * 256];  // 64 KB of the stack
-  for (std::int64_t c = 0; c < task.num_columns; ++c) put_differences(task.table + c * 256, differences + c * 256);
+  put_differences<128>(task.table, 2 * task.num_columns, differences);
   BoundTask changed = task;
   changed.table = differences;
   bound_all<ByteColumn>(changed, masks);
+}
+
+void bound_quads_avx2(const BoundTask& task, std::uint64_t* masks) {
+  std::uint8_t differences[kMaxBoundSubspaces * kNumQuads];
+  put_differences<kNumQuads>(task.table, task.num_columns, differences);
+  BoundTask changed = task;
+  changed.table = differences;
+  bound_all<QuadColumn>(changed, masks);
 }
 
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks) {

@@ -27,10 +27,37 @@ struct WordColumn {
   __m512i t0, t1, t2, t3;
 };
 
+// Four byte shuffles of 16 entries of a table of quads, each but the first less, by exclusive or, the one before: after i
+// subtractions of 16 from a code's lower six bits a shuffle gives something, bit 7 being clear, to those that were at least
+// 16 i only.
+struct QuadColumn {
+  static constexpr std::int64_t kTableBytes = kNumQuads;
+  explicit QuadColumn(const std::uint8_t* table) : t0(NibbleColumn::broadcast(table)) {
+    const __m512i second = NibbleColumn::broadcast(table + 16), third = NibbleColumn::broadcast(table + 32);
+    t1 = _mm512_xor_si512(t0, second);
+    t2 = _mm512_xor_si512(second, third);
+    t3 = _mm512_xor_si512(third, NibbleColumn::broadcast(table + 48));
+  }
+  __m512i add(__m512i codes, __m512i bytes) const {
+    const __m512i sixteen = _mm512_set1_epi8(16);
+    const __m512i c0 = _mm512_and_si512(codes, _mm512_set1_epi8(63));
+    const __m512i c1 = _mm512_sub_epi8(c0, sixteen), c2 = _mm512_sub_epi8(c1, sixteen), c3 = _mm512_sub_epi8(c2, sixteen);
+    constexpr int kAll = 0x96;  // exclusive or of three
+    const __m512i found = _mm512_ternarylogic_epi64(_mm512_shuffle_epi8(t0, c0), _mm512_shuffle_epi8(t1, c1),
+                                                    _mm512_shuffle_epi8(t2, c2), kAll);
+    return _mm512_adds_epu8(bytes, _mm512_xor_si512(found, _mm512_shuffle_epi8(t3, c3)));
+  }
+  __m512i t0, t1, t2, t3;
+};
+
 }  // namespace
 
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks) {
   bound_all<WordColumn>(task, masks);
+}
+
+void bound_quads_avx512(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<QuadColumn>(task, masks);
 }
 
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks) {

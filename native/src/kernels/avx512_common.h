@@ -59,10 +59,12 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
 template <class Column, int kUnits>
 [[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* table,
                                                std::int64_t begin, std::int64_t end, __m512i* bytes) {
+#pragma GCC unroll 8
   for (int u = 0; u < kUnits; ++u) bytes[u] = _mm512_setzero_si512();
   codes += begin * kColumnBytes, table += begin * Column::kTableBytes;
   for (; begin < end; ++begin, codes += kColumnBytes, table += Column::kTableBytes) {
     const Column column(table);
+#pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) {
       _mm_prefetch(reinterpret_cast<const char*>(codes + 64 * u + ahead), _MM_HINT_T0);
       bytes[u] = column.add(_mm512_loadu_si512(codes + 64 * u), bytes[u]);
@@ -78,6 +80,7 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
   if (kOneGroup) {
     sum_columns<Column, kUnits>(codes, ahead, task.table, 0, task.num_columns, bytes);
     const __m512i limit = _mm512_set1_epi8(byte_limit(task));
+#pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) masks[u] = _mm512_cmple_epu8_mask(bytes[u], limit);
     return;
   }
@@ -85,8 +88,10 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
     sum_columns<Column, kUnits>(codes, ahead, task.table, c,
                                 smaller_of(c + task.group_columns, task.num_columns), bytes);
+#pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
   }
+#pragma GCC unroll 8
   for (int u = 0; u < kUnits; ++u) masks[u] = mask_of(sums[u], task, unit + u);
 }
 

@@ -1,4 +1,5 @@
-// The scan with AVX-512 VBMI: 256 bounds in four registers, two permutes of 128 entries and a blend per 64 codes.
+// The scan with AVX-512 VBMI: 256 bounds in four registers, two permutes of 128 entries and a blend per 64 codes; or 64
+// bounds of quads in one register, a permute of its bytes.
 #include "avx512_common.h"
 #include "kernels.h"
 
@@ -6,14 +7,16 @@ namespace poeem {
 namespace {
 
 struct ByteColumn {
+  // What is known of codes, for several queries: which are above 127.
+  using Known = __mmask64;
+  static Known look_at(__m512i codes) { return _mm512_movepi8_mask(codes); }
   static constexpr std::int64_t kTableBytes = 256;
   explicit ByteColumn(const std::uint8_t* table)
       : t0(_mm512_loadu_si512(table)), t1(_mm512_loadu_si512(table + 64)),
         t2(_mm512_loadu_si512(table + 128)), t3(_mm512_loadu_si512(table + 192)) {}
   __m512i add(__m512i codes, __m512i bytes) const {
-    return _mm512_adds_epu8(bytes, look_up(codes, _mm512_movepi8_mask(codes)));
+    return _mm512_adds_epu8(bytes, look_up(codes, look_at(codes)));
   }
-  // upper: which codes are above 127.
   __m512i look_up(__m512i codes, __mmask64 upper) const {
     // Both permutes overwrite their indices; without this, the compiler loads them again for each instead of copying.
     asm("" : "+v"(codes));
@@ -24,31 +27,47 @@ struct ByteColumn {
   __m512i t0, t1, t2, t3;
 };
 
+// A permute looks at the lower six bits of a code: its quad.
+struct QuadColumn {
+  struct Known {};
+  static Known look_at(__m512i) { return {}; }
+  static constexpr std::int64_t kTableBytes = kNumQuads;
+  explicit QuadColumn(const std::uint8_t* table) : entries(_mm512_loadu_si512(table)) {}
+  __m512i add(__m512i codes, __m512i bytes) const { return _mm512_adds_epu8(bytes, look_up(codes, {})); }
+  __m512i look_up(__m512i codes, Known) const { return _mm512_permutexvar_epi8(codes, entries); }
+  __m512i entries;
+};
+
 // Sums of a block for two queries, which share its codes and what is known of them. Codes `ahead` bytes further are fetched.
+template <class Column>
 [[gnu::always_inline]] inline void sum_pair(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* a,
                                             const std::uint8_t* b, std::int64_t num_columns, __m512i* bytes) {
+#pragma GCC unroll 8
   for (int u = 0; u < 8; ++u) bytes[u] = _mm512_setzero_si512();
-  for (; num_columns > 0; --num_columns, codes += kColumnBytes, a += 256, b += 256) {
-    const ByteColumn first(a), second(b);
+  for (; num_columns > 0; --num_columns, codes += kColumnBytes, a += Column::kTableBytes, b += Column::kTableBytes) {
+    const Column first(a), second(b);
+#pragma GCC unroll 8
     for (int u = 0; u < 4; ++u) {
       _mm_prefetch(reinterpret_cast<const char*>(codes + 64 * u + ahead), _MM_HINT_T0);
       const __m512i code = _mm512_loadu_si512(codes + 64 * u);
-      const __mmask64 upper = _mm512_movepi8_mask(code);
-      bytes[u] = _mm512_adds_epu8(bytes[u], first.look_up(code, upper));
-      bytes[4 + u] = _mm512_adds_epu8(bytes[4 + u], second.look_up(code, upper));
+      const typename Column::Known known = Column::look_at(code);
+      bytes[u] = _mm512_adds_epu8(bytes[u], first.look_up(code, known));
+      bytes[4 + u] = _mm512_adds_epu8(bytes[4 + u], second.look_up(code, known));
     }
   }
 }
 
+template <class Column>
 void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit, std::uint64_t* masks_a,
                       std::uint64_t* masks_b) {
   const std::uint8_t* codes = unit_codes(a, unit);
   const std::int64_t ahead = fetch_distance(a, codes);
   __m512i bytes[8];
   if (one_group(a)) {
-    sum_pair(codes, ahead, a.table, b.table, a.num_columns, bytes);
+    sum_pair<Column>(codes, ahead, a.table, b.table, a.num_columns, bytes);
     const __m512i limit_a = _mm512_set1_epi8(byte_limit(a));
     const __m512i limit_b = _mm512_set1_epi8(byte_limit(b));
+#pragma GCC unroll 8
     for (int u = 0; u < 4; ++u) {
       masks_a[u] = _mm512_cmple_epu8_mask(bytes[u], limit_a);
       masks_b[u] = _mm512_cmple_epu8_mask(bytes[4 + u], limit_b);
@@ -57,14 +76,23 @@ void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit,
   }
   Sums sums[8];
   for (std::int64_t c = 0; c < a.num_columns; c += a.group_columns) {
-    sum_pair(codes + c * kColumnBytes, ahead, a.table + c * 256, b.table + c * 256,
-             smaller_of(a.group_columns, a.num_columns - c), bytes);
+    sum_pair<Column>(codes + c * kColumnBytes, ahead, a.table + c * Column::kTableBytes, b.table + c * Column::kTableBytes,
+                     smaller_of(a.group_columns, a.num_columns - c), bytes);
+#pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) sums[u].add(bytes[u]);
   }
+#pragma GCC unroll 8
   for (int u = 0; u < 4; ++u) {
     masks_a[u] = mask_of(sums[u], a, unit + u);
     masks_b[u] = mask_of(sums[4 + u], b, unit + u);
   }
+}
+
+template <class Column>
+void bound_pair(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
+  for (std::int64_t unit = a.begin; unit < a.end;
+       unit += kUnitsOfBlock, masks_a += kUnitsOfBlock, masks_b += kUnitsOfBlock)
+    bound_block_pair<Column>(a, b, unit, masks_a, masks_b);
 }
 
 }  // namespace
@@ -73,11 +101,18 @@ void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
   bound_all<ByteColumn>(task, masks);
 }
 
+void bound_quads_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<QuadColumn>(task, masks);
+}
+
 void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
                                  std::uint64_t* masks_b) {
-  for (std::int64_t unit = a.begin; unit < a.end;
-       unit += kUnitsOfBlock, masks_a += kUnitsOfBlock, masks_b += kUnitsOfBlock)
-    bound_block_pair(a, b, unit, masks_a, masks_b);
+  bound_pair<ByteColumn>(a, b, masks_a, masks_b);
+}
+
+void bound_quad_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                 std::uint64_t* masks_b) {
+  bound_pair<QuadColumn>(a, b, masks_a, masks_b);
 }
 
 }  // namespace poeem

@@ -27,11 +27,16 @@ void ordered_products_avx2(const ProductTask& task);
 void ordered_products_avx512(const ProductTask& task);
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
+void bound_quads_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
+void bound_quads_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
+void bound_quads_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                 std::uint64_t* masks_b);
+void bound_quad_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
                                  std::uint64_t* masks_b);
 #elif defined(__aarch64__)
 extern const NearestTile kNearestNeon;
@@ -40,6 +45,7 @@ extern const LargestFunction kLargestNeon;
 void ordered_products_neon(const ProductTask& task);
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
+void bound_quads_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);
 #endif
 

@@ -75,6 +75,18 @@ struct ByteColumn {
   }
 };
 
+// One look-up: the lower six bits of a code are its quad.
+struct QuadColumn {
+  static constexpr std::int64_t kTableBytes = kNumQuads;
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
+    const uint8x16x4_t entries = vld1q_u8_x4(table);
+    for (int r = 0; r < kRegisters; ++r) {
+      const uint8x16_t quad = vandq_u8(vld1q_u8(codes + 16 * r), vdupq_n_u8(63));
+      bytes[r] = vqaddq_u8(bytes[r], vqtbl4q_u8(entries, quad));
+    }
+  }
+};
+
 struct NibbleColumn {
   static constexpr std::int64_t kTableBytes = 32;
   static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
@@ -126,6 +138,10 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks) {
   bound_all<ByteColumn>(task, masks);
+}
+
+void bound_quads_neon(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<QuadColumn>(task, masks);
 }
 
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks) {

@@ -18,7 +18,7 @@ from poeem.live import swap_index
 EXAMPLES = """
 poeem build runs/shop
 poeem build runs/shop --metric cosine --out cosine.poeem
-poeem build --codes codes.npy --codebooks codebooks.npy --ids ids.npy --out mine.poeem
+poeem build --codes codes.npy --codebooks codebooks.npy --ids ids.npy --renumber --out mine.poeem
 """
 
 
@@ -40,6 +40,14 @@ FamilyName = Annotated[
     _array("family", "what codewords are: product, or residual (of width dim, added up)", "NAME"),
 ]
 Ids = Annotated[Path | None, _array("ids", "integers, one per item; else 0, 1, 2, ...")]
+Renumber = Annotated[
+    bool,
+    typer.Option(
+        "--renumber",
+        help="number codewords anew, for faster searches; codes are other numbers then",
+        rich_help_panel="from your own arrays",
+    ),
+]
 Titles = Annotated[Path | None, _array("titles", "UTF-8, a line per item", "FILE.txt")]
 SampleQueries = Annotated[
     Path | None,
@@ -71,6 +79,7 @@ def build(
     ids: Ids = None,
     titles: Titles = None,
     sample_queries: SampleQueries = None,
+    renumber: Renumber = False,
     json: Json = False,
 ) -> None:
     """Write an index file, from a trained run or from codes and codebooks of your own."""
@@ -82,7 +91,7 @@ def build(
         rotation=rotation,
         ids=ids,
     )
-    if run is not None and (arrays or titles is not None):
+    if run is not None and (arrays or titles is not None or renumber):
         raise ConfigError("build: got a run and arrays, wanted one of them")
     if run is not None:
         index = _build_run(run, given, out)
@@ -98,6 +107,7 @@ def build(
             family=family,
             titles=None if titles is None else _lines(titles),
             metric=given.config().build.metric,
+            renumber=renumber,
             sample_queries=(
                 None if sample_queries is None else load_array("--sample-queries", sample_queries)
             ),

@@ -24,6 +24,7 @@ from poeem.index.engine import native_arrays
 from poeem.index.format import tensors_of
 from poeem.index.index import Index
 from poeem.index.search_call import num_cores
+from poeem.quads import renumbered
 from poeem.types import (
     Array,
     Family,
@@ -104,6 +105,7 @@ def build_index_from_codes(
     titles: Iterable[str] | None = None,
     lineage: Mapping[str, Any] | None = None,
     sample_queries: Any = None,
+    renumber: bool = False,
 ) -> Index:
     """Index codes that were made elsewhere.
 
@@ -116,6 +118,9 @@ def build_index_from_codes(
         centroids: float32 [num_lists, dim], in rotated space.
         rotation: float32 [dim, dim], orthonormal to 1e-3, x' = rotation @ x; None = identity.
         ids, metric, titles, lineage, sample_queries: as in `build_index`.
+        renumber: number codewords anew, near ones 64 apart, so that searches of 128 or 256
+            codewords are up to twice as fast. `index.codes` are these numbers then, and stand for
+            the same codewords. Codebooks of a layer have such numbers from their warm start on.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError: as in `build_index`.
@@ -123,6 +128,10 @@ def build_index_from_codes(
     """
     parts = check_parts(QuantizerParts(rotation, centroids, codebooks, family))
     array = as_array("codes", codes)
+    if renumber:
+        check_codes(array, parts)
+        books, array = renumbered(parts.codebooks, array)
+        parts = dataclasses.replace(parts, codebooks=books)
     index = _assemble(parts, array, lists, ids, Metric.of(metric), titles, lineage)
     return _calibrated(index, sample_queries)
 

@@ -118,6 +118,7 @@ def import_authors_index(
             rotation=rotation,
             metric=metric,
             lineage=lineage,
+            renumber=True,
             **(lists if header.use_residual else {}),
         )
     except IdError as error:

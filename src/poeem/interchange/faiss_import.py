@@ -22,7 +22,7 @@ from poeem.types import Array, Family, FloatArray, IntArray, Metric
 _LENGTH_TOLERANCE = 1e-4
 
 
-def import_faiss(source: Any) -> Index:
+def import_faiss(source: Any, *, renumber: bool = True) -> Index:
     """Return an index of Faiss as one of this library: the same ids and scores, up to ties.
 
     Kinds: `IndexPQ`, `IndexIVFPQ`, and of residual quantizers (of local search too)
@@ -41,6 +41,7 @@ def import_faiss(source: Any) -> Index:
     Args:
         source: the path of a file that Faiss wrote, or an index of Faiss. A file is read by Faiss,
             with the care that Faiss takes.
+        renumber: number codewords anew, for faster searches, as in `build_index_from_codes`.
 
     Raises:
         NotAnIndexError: Faiss cannot read the file.
@@ -70,7 +71,8 @@ def import_faiss(source: Any) -> Index:
         **arrays.pop("notes", {}),
     }
     found = PlainArrays(**arrays, rotation=rotation)
-    return _as_cosine(found) if normalised else found.build()
+    build = _as_cosine if normalised else PlainArrays.build
+    return build(found, renumber=renumber)
 
 
 def _read(faiss: ModuleType, source: Any) -> Any:
@@ -152,9 +154,9 @@ def _matrix_of(faiss: ModuleType, transform: Any, name: str, dim: int) -> FloatA
     return matrix
 
 
-def _as_cosine(arrays: PlainArrays) -> Index:
+def _as_cosine(arrays: PlainArrays, *, renumber: bool) -> Index:
     """Build with the metric cosine where it means the same: every item has length 1."""
-    index = dataclasses.replace(arrays, metric=Metric.COSINE).build()
+    index = dataclasses.replace(arrays, metric=Metric.COSINE).build(renumber=renumber)
     assert index.norms is not None
     error = float(np.abs(index.norms - 1).max())
     if not error <= _LENGTH_TOLERANCE:

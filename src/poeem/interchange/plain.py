@@ -51,8 +51,8 @@ class PlainArrays:
             lineage=index.lineage,
         )
 
-    def build(self) -> Index:
-        """Make an index of them, with every check of `build_index_from_codes`."""
+    def build(self, *, renumber: bool = False) -> Index:
+        """Make an index of them, as `build_index_from_codes` does."""
         return build_index_from_codes(
             codes=self.codes,
             codebooks=self.codebooks,
@@ -64,6 +64,7 @@ class PlainArrays:
             metric=self.metric,
             titles=self.titles,
             lineage=self.lineage,
+            renumber=renumber,
         )
 
     def scaled(self, factor: float) -> PlainArrays:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from poeem.config import LayerConfig
 from poeem.errors import ShapeError
+from poeem.quads import quad_order
 from poeem.quantize import coarse, product
 from poeem.quantize.along import costly_direction
 from poeem.quantize.families import Family
@@ -83,11 +84,18 @@ def starting_point(
         centroids, residuals = centroids @ rotation.T, residuals @ rotation.T
     rotated = vectors if rotation is None else vectors @ rotation.T
     along = costly_direction(rotated, config.parallel_weight, metric)
-    if metric is not None:
+    if metric is None:
+        codebooks = family.fit(residuals, codebooks, generator, along)
+    else:
         weighed = family.fit(residuals @ metric.T, codebooks, generator, along)
-        return StartingPoint(rotation, centroids, weighed @ torch.linalg.inv(metric).T)
-    codebooks = family.fit(residuals, codebooks, generator, along)
-    return StartingPoint(rotation, centroids, codebooks)
+        codebooks = weighed @ torch.linalg.inv(metric).T
+    return StartingPoint(rotation, centroids, _numbered(codebooks))
+
+
+def _numbered(codebooks: Tensor) -> Tensor:
+    """Return codewords in the order that the engine searches fastest."""
+    order = torch.from_numpy(quad_order(codebooks.cpu().numpy())).to(codebooks.device)
+    return codebooks.take_along_dim(order[:, :, None], dim=1)
 
 
 @torch.no_grad()
