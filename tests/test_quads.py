@@ -26,6 +26,16 @@ def test_near_codewords_stand_64_apart(num_codewords, width):
         assert spread(words, own) < 0.8 * spread(words, np.arange(num_codewords))
 
 
+def test_in_a_quad_those_128_apart_are_the_nearest():
+    books = np.random.default_rng(5).standard_normal((1, 256, 3)).astype(np.float32)
+    words = books[0][quad_order(books)[0]].reshape(4, NUM_QUADS, 3)
+
+    def apart(i, j, k, m):
+        return ((words[i] - words[j]) ** 2 + (words[k] - words[m]) ** 2).sum(axis=1)
+
+    assert (apart(0, 2, 1, 3) <= np.minimum(apart(0, 1, 2, 3), apart(0, 3, 1, 2)) + 1e-6).all()
+
+
 def test_clusters_of_four_become_quads():
     rng = np.random.default_rng(0)
     centers = 10 * rng.standard_normal((NUM_QUADS, 8))

@@ -152,19 +152,17 @@ int main() {
                         best_of(repetitions, [&] { read_all(codes.get(), size); }));
 #endif
       for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-        if (!kernel.supported() || kernel.bound_bytes == nullptr) continue;
-        print_rate(kernel.name, best_of(repetitions, [&] { kernel.bound_bytes(task, masks.data()); }),
-                   second_of_cycle, size, columns);
-        const std::string by_quads = std::string(kernel.name) + ", quads";
-        print_rate(by_quads.c_str(), best_of(repetitions, [&] { kernel.bound_quads(task, masks.data()); }),
-                   second_of_cycle, size, columns);
-        if (kernel.bound_byte_pair == nullptr) continue;
+        if (!kernel.supported() || kernel.bound_bytes[0] == nullptr) continue;
         BoundTask other = task;
-        other.table = table.get() + columns * 256;
-        for (const bool quads : {false, true}) {
-          const poeem::BoundPairFunction pair = quads ? kernel.bound_quad_pair : kernel.bound_byte_pair;
-          const double both = best_of(repetitions, [&] { pair(task, other, masks.data(), masks.data() + 4 * blocks); });
-          print_rate(quads ? "two queries, quads" : "two queries", both / 2, second_of_cycle, size, columns);
+        for (int look = 0; look < poeem::kNumLooks; ++look) {
+          const std::string suffix = look == poeem::kCodewords ? "" : look == poeem::kPairs ? ", pairs" : ", quads";
+          const double one = best_of(repetitions, [&] { kernel.bound_bytes[look](task, masks.data()); });
+          print_rate((kernel.name + suffix).c_str(), one, second_of_cycle, size, columns);
+          other.table = table.get() + columns * poeem::num_entries(look);
+          const poeem::BoundTwoFunction bound_two = kernel.bound_bytes_of_two[look];
+          if (bound_two == nullptr) continue;
+          const double both = best_of(repetitions, [&] { bound_two(task, other, masks.data(), masks.data() + 4 * blocks); });
+          print_rate(("two queries" + suffix).c_str(), both / 2, second_of_cycle, size, columns);
         }
       }
       std::printf("}");

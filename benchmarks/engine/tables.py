@@ -313,15 +313,16 @@ def kernels() -> str:
     head = ["kernel", *(f"64 codes, {place}" for place in sizes.values())]
     head += ["item of 8 bytes, L2", "of 16", "of 32"]
     rows = []
-    for kernel in ("two queries", "avx512-vbmi", "avx512", "avx2", "neon", "scalar"):
+    alone = ("two queries", "avx512-vbmi", "avx512", "avx2", "neon")
+    for kernel in (each + look for each in alone for look in (", quads", ", pairs", "")):
         if kernel not in by[8, 256]:
             continue
         cells = [f"{by[8, kib][kernel]['cycles_per_64_codes']:.1f}" for kib in sizes]
         cells += [f"{by[size, 256][kernel]['cycles_per_item']:.2f}" for size in (8, 16, 32)]
-        label = "avx512-vbmi, two queries, each" if kernel == "two queries" else kernel
+        label = kernel.replace("two queries", "avx512-vbmi, two queries, each")
         rows.append([label, *cells])
     reading = [f"{by[8, kib]['reading_gb_per_s']:.0f}" for kib in sizes]
-    best = next(k for k in ("avx512-vbmi", "avx512", "avx2", "neon", "scalar") if k in by[8, 256])
+    best = next(k for k in alone[1:] if k in by[8, 256])
     moved = [f"{by[8, kib][best]['gb_per_s']:.0f}" for kib in sizes]
     return (
         f"Cycles at {found['ghz']:.1f} GHz:\n\n"

@@ -57,29 +57,37 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   const double share = num_groups == 1 ? 1.0 : std::min(1.0, kUneven / static_cast<double>(num_groups));
   step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
   const auto num_bytes = static_cast<std::size_t>(index.columns() * per_column * stride);
-  const std::size_t room = num_bytes + static_cast<std::size_t>(index.columns() * kNumQuads) + kAlignment;
-  if (room_.size() != room) room_.assign(room, 0);
-  shortfalls_ = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
+  const bool bytes = index.width == CodeWidth::kByte;
+  const std::size_t room = (bytes ? 2 : 1) * num_bytes + kAlignment;
+  // Who is beyond its codebook has no score (scoring.h); half a byte that no subspace has must not count.
+  if (room_.size() != room) room_.assign(room, bytes ? 255 : 0);
+  tables_[kCodewords] = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
   const float inverse = static_cast<float>(1.0 / step_);
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
     const float* row = table + m * stride;
     const float high = highs_[static_cast<std::size_t>(m)];
-    arithmetic_.shortfalls(row, width, high, inverse, shortfalls_ + m * stride);
+    arithmetic_.shortfalls(row, width, high, inverse, tables_[kCodewords] + m * stride);
   }
   // Rounding: of each float addition, half a unit in the last place of at most `size`; of each shortfall above, far less
   // than a thousandth of a step; of the threshold and of a kernel's own float arithmetic, a few units of `size`.
   const double unit = std::ldexp(1.0, -23);
   const auto count = static_cast<double>(index.num_subspaces);
   error_ = (count + 8.0) * unit * size_ + 1e-3 * count * step_ + 1e-37;
-  quads_ = shortfalls_ + num_bytes;
-  if (index.width != CodeWidth::kByte) return;
-  for (std::int64_t m = 0; m < index.num_subspaces; ++m)
-    arithmetic_.least_of_quads(shortfalls_ + m * stride, std::max(width, kNumQuads), quads_ + m * kNumQuads);
+  if (bytes) build_less_sharp(index.num_subspaces);
 }
 
-bool BoundTable::aim(const IndexView& index, float bias, float threshold, bool by_quads, BoundTask& task) const {
-  task.by_quads = by_quads;
-  task.table = by_quads ? quads_ : shortfalls_;
+void BoundTable::build_less_sharp(std::int64_t num_columns) {
+  for (int look = kPairs; look < kNumLooks; ++look) {
+    const std::int64_t count = num_entries(look);
+    tables_[look] = tables_[look - 1] + num_columns * num_entries(look - 1);
+    for (std::int64_t m = 0; m < num_columns; ++m)
+      arithmetic_.lesser_halves(tables_[look - 1] + m * 2 * count, count, tables_[look] + m * count);
+  }
+}
+
+bool BoundTable::aim(const IndexView& index, float bias, float threshold, int look, BoundTask& task) const {
+  task.look = look;
+  task.table = tables_[look];
   task.group_columns = kGroupColumns;
   const double slack = slack_of(threshold);
   const double offset = static_cast<double>(bias) + highest_ + error_;

@@ -24,9 +24,9 @@ class BoundTable {
   // be told apart: the nearer it is to the best sum there could be, the finer the steps.
   void build(const IndexView& index, const float* table, double reach);
 
-  // Fill in group_columns, by_quads, table, limit, scale, offset, factor and shift for items of one bias that reach the
-  // score `threshold`. by_quads: only of 8-bit codes. Returns false if no item can.
-  bool aim(const IndexView& index, float bias, float threshold, bool by_quads, BoundTask& task) const;
+  // Fill in group_columns, look, table, limit, scale, offset, factor and shift for items of one bias that reach the
+  // score `threshold`. look: kCodewords, or of 8-bit codes another. Returns false if no item can.
+  bool aim(const IndexView& index, float bias, float threshold, int look, BoundTask& task) const;
 
   // Whether no item of this bias can reach the score; where the metric uses no norms.
   bool is_beyond_reach(float bias, float threshold) const {
@@ -37,10 +37,12 @@ class BoundTable {
   // What a kernel's float arithmetic can hide of the threshold.
   static double slack_of(float threshold) { return std::abs(static_cast<double>(threshold)) * 0x1p-20; }
 
+  void build_less_sharp(std::int64_t num_columns);
+
   const Arithmetic& arithmetic_;
   std::vector<std::uint8_t> room_;
-  std::uint8_t* shortfalls_ = nullptr;  // inside room_: [num_columns, 256] or [2 * num_columns, 16]
-  std::uint8_t* quads_ = nullptr;       // inside room_, of 8-bit codes: [num_columns, 64], the least of each quad
+  // Shortfalls, inside room_: [num_columns, num_entries(look)], or of 4-bit codes [2 * num_columns, 16] and no others.
+  std::uint8_t* tables_[kNumLooks] = {};
   std::vector<float> highs_;            // [num_subspaces], the best entry
   std::vector<float> ranges_;           // [num_subspaces], the best entry less the worst
   double highest_ = 0;                  // sum of the best entries

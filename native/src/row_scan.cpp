@@ -23,10 +23,10 @@ constexpr int kManyWanted = 16;
 
 constexpr std::int64_t kLineBytes = 64;
 
-// Bounds of quads are tried where one of so many items passes those of codewords, and given up where they let one of so
-// many pass: scoring that one costs what the shorter look at so many saves.
-constexpr std::int64_t kQuadsFrom = 256;
-constexpr std::int64_t kQuadsTo = 25;
+// A less sharp look is tried where one of so many items passes the one before, and given up where it lets one of so many
+// pass: scoring that one costs what the shorter look at so many saves.
+constexpr std::int64_t kNextFrom = 150;
+constexpr std::int64_t kGiveUp = 32;
 constexpr std::int64_t kTrialUnits = 32;  // so few units are looked at first
 
 // Bits of the items of a unit that lie in [begin, end).
@@ -38,27 +38,20 @@ std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end
   return mask;
 }
 
-template <class Function>
-Function of_bytes(const IndexView& index, bool sparse, Function function) {
-  return index.width == CodeWidth::kByte && !sparse ? function : nullptr;
-}
-
-BoundFunction bound_function(const IndexView& index, const Kernel& kernel) {
-  if (index.num_subspaces > kMaxBoundSubspaces) return nullptr;
-  if (index.width == CodeWidth::kByte) return kernel.bound_bytes;
-  return index.width == CodeWidth::kFourBit ? kernel.bound_nibbles : nullptr;
-}
-
 }  // namespace
 
 RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std::int64_t capacity, bool sparse)
     : segments_(segments), index_(*segments[0].view), items_(&index_), wanted_(nullptr),
-      bound_two_(of_bytes(index_, sparse, kernel.bound_byte_pair)),
-      bound_two_by_quads_(of_bytes(index_, sparse, kernel.bound_quad_pair)),
-      bound_(sparse ? nullptr : bound_function(index_, kernel)),
-      bound_quads_(of_bytes(index_, sparse, kernel.bound_quads)),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
-      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {}
+      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {
+  if (sparse || index_.num_subspaces > kMaxBoundSubspaces) return;
+  if (index_.width == CodeWidth::kByte) {
+    std::copy(kernel.bound_bytes, kernel.bound_bytes + kNumLooks, bound_);
+    std::copy(kernel.bound_bytes_of_two, kernel.bound_bytes_of_two + kNumLooks, bound_two_);
+  } else if (index_.width == CodeWidth::kFourBit) {
+    bound_[kCodewords] = kernel.bound_nibbles;
+  }
+}
 
 std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::int64_t end) const {
   const std::uint64_t mask = range_mask(unit, begin, end);
@@ -67,8 +60,9 @@ std::uint64_t RowScan::wanted_items(std::int64_t unit, std::int64_t begin, std::
 
 void RowScan::reset() {
   best_.reset(capacity_);
-  bounded_ = tried_ = aimed_ = by_quads_ = false;
-  quads_from_ = kQuadsFrom;
+  bounded_ = tried_ = aimed_ = trial_ = false;
+  look_ = kCodewords;
+  std::fill(next_from_, next_from_ + kNumLooks, kNextFrom);
   passed_ = true;
   num_seen_ = num_waiting_ = num_scored_ = 0;
 }
@@ -81,7 +75,7 @@ void RowScan::look_at(const Segment& segment) {
 
 void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias) {
   look_at(segment);
-  while (bound_ != nullptr && !tried_ && begin < end) {
+  while (bound_[kCodewords] != nullptr && !tried_ && begin < end) {
     // Up to the end of a unit, so that the bounds start with a whole one.
     std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
     middle = std::min(end, (middle + kUnitItems - 1) / kUnitItems * kUnitItems);
@@ -100,15 +94,17 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
   const float bias_a = a.plan_.bias(0), bias_b = b.plan_.bias(0);  // there are no lists
   std::int64_t unit = begin / kUnitItems;
   const std::int64_t last = end / kBlockItems * (kBlockItems / kUnitItems);
-  if (a.bound_two_ != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
+  if (a.bound_two_[kCodewords] != nullptr && a.bounded_ && b.bounded_ && begin % kBlockItems == 0) {
     a.look_at(segment), b.look_at(segment);
     BoundTask task_a{}, task_b{};
-    while (unit < last) {
-      a.by_quads_ = b.by_quads_ = a.by_quads_ && b.by_quads_;  // one kernel for both
-      if (!a.aim(unit, last, bias_a, task_a) || !b.aim(unit, last, bias_b, task_b)) break;
+    while (unit < last && a.aim(unit, last, bias_a, task_a) && b.aim(unit, last, bias_b, task_b)) {
       task_a.end = task_b.end = std::min(task_a.end, task_b.end);
       a.fetch_wanted(task_a);
-      (task_a.by_quads ? a.bound_two_by_quads_ : a.bound_two_)(task_a, task_b, a.masks_, b.masks_);
+      if (task_a.look == task_b.look) {
+        a.bound_two_[task_a.look](task_a, task_b, a.masks_, b.masks_);
+      } else {
+        a.bound(task_a), b.bound(task_b);
+      }
       a.take_masks(task_a, begin, end, bias_a);
       b.take_masks(task_b, begin, end, bias_b);
       unit = task_a.end;
@@ -227,14 +223,14 @@ bool RowScan::aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& t
     best_.tighten();
     build_bounds(unit * kUnitItems);
   }
-  if (!bounds_.aim(index_, bias, best_.threshold(), by_quads_, task)) return false;
+  if (!bounds_.aim(index_, bias, best_.threshold(), look_, task)) return false;
   point(task);
   // As long as few were seen the threshold rises fast, so look at it often.
   constexpr std::int64_t kBlockUnits = kBlockItems / kUnitItems;
   const std::int64_t patience =
       std::clamp(num_seen_ / (2 * kBlockItems) * kBlockUnits, kBlockUnits, kMaxUnits);
   task.begin = unit;
-  task.end = std::min(last, unit - unit % kBlockUnits + (by_quads_ && trial_ ? std::min(patience, kTrialUnits) : patience));
+  task.end = std::min(last, unit - unit % kBlockUnits + (trial_ ? std::min(patience, kTrialUnits) : patience));
   task.last = last;
   return true;
 }
@@ -333,17 +329,18 @@ void RowScan::scan_block(const BlockOfLists& block, const float* biases) {
 }
 
 // By what passed the last task's bounds.
-void RowScan::choose_table(const BoundTask& task, std::int64_t num_passed) {
+void RowScan::choose_look(const BoundTask& task, std::int64_t num_passed) {
   const std::int64_t num_items = (task.end - task.begin) * kUnitItems;
-  if (!task.by_quads) {
-    by_quads_ = trial_ = bound_quads_ != nullptr && num_passed * quads_from_ <= num_items;
-  } else if (num_passed * kQuadsTo > num_items) {
-    by_quads_ = false;
+  if (task.look > kCodewords && num_passed * kGiveUp > num_items) {
+    look_ = task.look - 1;
     // So many times too many passed; with a threshold as much better, and some to spare, it may do.
-    quads_from_ = std::max(2 * quads_from_, quads_from_ * kQuadsTo * num_passed / num_items * 3 / 2);
-  } else {
+    std::int64_t& from = next_from_[look_];
+    from = std::max(2 * from, from * kGiveUp * num_passed / num_items * 3 / 2);
     trial_ = false;
+    return;
   }
+  trial_ = task.look + 1 < kNumLooks && bound_[task.look + 1] != nullptr && num_passed * next_from_[task.look] <= num_items;
+  look_ = task.look + (trial_ ? 1 : 0);
 }
 
 // Score what passed.
@@ -360,7 +357,7 @@ void RowScan::take_masks(const BoundTask& task, std::int64_t begin, std::int64_t
     const std::int64_t unit = task.begin + units_[i];
     num_passed += take_some(unit, masks_[units_[i]] & wanted_items(unit, begin, end), bias);
   }
-  choose_table(task, num_passed);
+  choose_look(task, num_passed);
   score_eights();
   num_seen_ += (task.end - task.begin) * kUnitItems;
 }

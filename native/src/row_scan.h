@@ -80,8 +80,8 @@ class RowScan {
   void score_eights() { score_first(num_waiting_ / kEight * kEight); }
   void take_unit(std::int64_t unit, std::uint64_t mask, float bias);
   void take_masks(const BoundTask& task, std::int64_t begin, std::int64_t end, float bias);
-  void choose_table(const BoundTask& task, std::int64_t num_passed);
-  void bound(const BoundTask& task) { (task.by_quads ? bound_quads_ : bound_)(task, masks_); }
+  void choose_look(const BoundTask& task, std::int64_t num_passed);
+  void bound(const BoundTask& task) { bound_[task.look](task, masks_); }
   void try_bounds(std::int64_t position);
   void build_bounds(std::int64_t position);
   bool aim(std::int64_t unit, std::int64_t last, float bias, BoundTask& task);
@@ -100,10 +100,8 @@ class RowScan {
   const IndexView* items_;       // the segment that is scanned
   std::int64_t first_place_ = 0; // of its items (top_k.h)
   const std::uint64_t* wanted_;  // its wanted items, null = all
-  BoundPairFunction bound_two_;  // null: one at a time
-  BoundPairFunction bound_two_by_quads_;
-  BoundFunction bound_;  // null: every item is scored in float
-  BoundFunction bound_quads_;  // null: there are no quads
+  BoundTwoFunction bound_two_[kNumLooks] = {};  // null: one at a time
+  BoundFunction bound_[kNumLooks] = {};  // null: of kCodewords, every item is scored in float; of others, there is no such look
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built
   QueryPlan plan_;
@@ -111,9 +109,9 @@ class RowScan {
   TopK best_;
   bool bounded_ = false;
   bool tried_ = false;
-  bool by_quads_ = false;       // what the next task looks at
-  bool trial_ = false;          // whether that is a table of quads tried for the first time, or again
-  std::int64_t quads_from_ = 0; // tried again where one of so many items passes the bounds of codewords
+  int look_ = kCodewords;       // what the next task looks at
+  bool trial_ = false;          // whether that look is tried
+  std::int64_t next_from_[kNumLooks] = {};  // the next look is tried where one of so many items passes this one
   std::int64_t num_seen_ = 0;
   std::int64_t num_scored_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew

@@ -197,25 +197,20 @@ bool allocates_per_query(const Index& index, std::mt19937& random) {
   return counts[0] != counts[1];
 }
 
-enum class Look { kBytes, kQuads, kNibbles };
+// What a kernel looks at: poeem::Look, or 4-bit codes.
+constexpr int kNibbles = poeem::kNumLooks;
 
 // Bytes of a column's table.
-std::int64_t table_bytes(Look look) { return look == Look::kNibbles ? 32 : look == Look::kQuads ? 64 : 256; }
+std::int64_t table_bytes(int look) { return look == kNibbles ? 32 : poeem::num_entries(look); }
 
-int entry_of(Look look, const std::uint8_t* table, int code) {
-  if (look == Look::kNibbles) return table[code & 15] + table[16 + (code >> 4)];
-  return table[look == Look::kQuads ? code & 63 : code];
-}
-
-poeem::BoundFunction bound_of(const poeem::Kernel& kernel, Look look) {
-  if (look == Look::kNibbles) return kernel.bound_nibbles;
-  return look == Look::kQuads ? kernel.bound_quads : kernel.bound_bytes;
+int entry_of(int look, const std::uint8_t* table, int code) {
+  if (look == kNibbles) return table[code & 15] + table[16 + (code >> 4)];
+  return table[code % poeem::num_entries(look)];
 }
 
 // Two queries at once, the second with its table and limit changed, against one at a time.
-bool pair_agrees(const poeem::Kernel& kernel, Look look, poeem::BoundTask a) {
-  const poeem::BoundPairFunction bound_pair = look == Look::kQuads ? kernel.bound_quad_pair : kernel.bound_byte_pair;
-  if (look == Look::kNibbles || bound_pair == nullptr) return true;
+bool two_agree(const poeem::Kernel& kernel, int look, poeem::BoundTask a) {
+  if (look == kNibbles || kernel.bound_bytes_of_two[look] == nullptr) return true;
   a.begin = 0;
   a.end = 8;
   std::vector<std::uint8_t> other(a.table, a.table + a.num_columns * table_bytes(look));
@@ -224,15 +219,15 @@ bool pair_agrees(const poeem::Kernel& kernel, Look look, poeem::BoundTask a) {
   b.table = other.data();
   b.limit = static_cast<std::uint16_t>(a.limit / 2);
   std::vector<std::uint64_t> alone_a(8), alone_b(8), pair_a(8), pair_b(8);
-  bound_of(kernel, look)(a, alone_a.data());
-  bound_of(kernel, look)(b, alone_b.data());
-  bound_pair(a, b, pair_a.data(), pair_b.data());
+  kernel.bound_bytes[look](a, alone_a.data());
+  kernel.bound_bytes[look](b, alone_b.data());
+  kernel.bound_bytes_of_two[look](a, b, pair_a.data(), pair_b.data());
   return pair_a == alone_a && pair_b == alone_b;
 }
 
 // The masks themselves, bit by bit: a search would only be slower if a kernel let too much through. All numbers are
 // integers that floats hold, so there is one right answer.
-bool masks_agree(Look look, std::int64_t columns, std::int64_t group_columns, bool with_norms,
+bool masks_agree(int look, std::int64_t columns, std::int64_t group_columns, bool with_norms,
                  std::mt19937& random) {
   constexpr std::int64_t kBlocks = 3, kBegin = 1, kEnd = 4 * kBlocks - 1;
   const auto bytes = [&random](std::int64_t count) {
@@ -255,7 +250,7 @@ bool masks_agree(Look look, std::int64_t columns, std::int64_t group_columns, bo
   task.num_columns = columns;
   task.table = table;
   task.group_columns = group_columns;
-  const std::int64_t middle = std::min<std::int64_t>(columns * (look == Look::kNibbles ? 63 : 32), (columns + group_columns - 1) / group_columns * 250);
+  const std::int64_t middle = std::min<std::int64_t>(columns * (look == kNibbles ? 63 : 32), (columns + group_columns - 1) / group_columns * 250);
   task.limit = static_cast<std::uint16_t>(middle);
   if (with_norms) {
     task.norms = norms.data();
@@ -281,11 +276,11 @@ bool masks_agree(Look look, std::int64_t columns, std::int64_t group_columns, bo
       truth[static_cast<std::size_t>(item / 64 - kBegin)] |= std::uint64_t{1} << (item % 64);
   }
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-    const poeem::BoundFunction bound = bound_of(kernel, look);
+    const poeem::BoundFunction bound = look == kNibbles ? kernel.bound_nibbles : kernel.bound_bytes[look];
     if (!kernel.supported() || bound == nullptr) continue;
     bound(task, found.data());
     if (found != truth) return false;
-    if (!pair_agrees(kernel, look, task)) return false;
+    if (!two_agree(kernel, look, task)) return false;
   }
   return true;
 }
@@ -450,11 +445,11 @@ int main(int argc, char** argv) {
               ++num_cases;
             }
   for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
-    for (Look look : {Look::kBytes, Look::kQuads, Look::kNibbles})
+    for (int look = 0; look <= kNibbles; ++look)
       for (int variant = 0; variant < 4; ++variant)
         if (!masks_agree(look, columns, variant & 2 ? 3 : 16, variant & 1, random)) {
           std::printf("differ: masks of %ld columns, look %d, variant %d\n", static_cast<long>(columns),
-                      static_cast<int>(look), variant);
+                      look, variant);
           return 1;
         }
   for (std::int64_t points : {1, 15, 16, 17, 64, 65, 600})

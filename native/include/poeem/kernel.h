@@ -17,8 +17,8 @@ struct ResidualTile;  // src/residual/tile.h
 using BoundFunction = void (*)(const BoundTask& task, std::uint64_t* masks);
 
 // The same of two queries over the same whole blocks of codes: a and b differ in nothing but tables and thresholds.
-using BoundPairFunction = void (*)(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
-                                   std::uint64_t* masks_b);
+using BoundTwoFunction = void (*)(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                  std::uint64_t* masks_b);
 
 // max of |row[j]| + bias[j] over j < count.
 using LargestFunction = float (*)(const float* row, const float* bias, std::int64_t count);
@@ -28,11 +28,9 @@ struct Kernel {
   const char* description;
   const char* required_cpu;    // for people
   bool (*supported)();         // whether this machine can run it
-  BoundFunction bound_bytes;   // 8-bit codes; null: every item is scored in float
-  BoundFunction bound_quads;   // 8-bit codes by a table of quads; null where bound_bytes is
-  BoundFunction bound_nibbles; // 4-bit codes; null: likewise
-  BoundPairFunction bound_byte_pair;  // null: two queries at once would be no faster
-  BoundPairFunction bound_quad_pair;  // null where bound_byte_pair is
+  BoundFunction bound_bytes[3];         // 8-bit codes, by each Look of bounds.h; null: every item is scored in float
+  BoundFunction bound_nibbles;          // 4-bit codes; null: likewise
+  BoundTwoFunction bound_bytes_of_two[3];  // null: two queries at once would be no faster
   const NearestTile* nearest;
   const ResidualTile* residual;
   const Arithmetic* arithmetic;

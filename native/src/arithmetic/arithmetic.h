@@ -20,8 +20,8 @@ struct Arithmetic {
   Extent (*extent)(const float* values, std::int64_t count);
   // out[i] = (high - values[i]) * inverse, rounded down, at most 255. high is not below any of them.
   void (*shortfalls)(const float* values, std::int64_t count, float high, float inverse, std::uint8_t* out);
-  // out[i] = the least of entries[i], entries[i + 64], ..., those that are there. entries: [count], count >= 64; out: [64].
-  void (*least_of_quads)(const std::uint8_t* entries, std::int64_t count, std::uint8_t* out);
+  // out[i] = the lesser of entries[i] and entries[i + count]. entries: [2 * count], out: [count].
+  void (*lesser_halves)(const std::uint8_t* entries, std::int64_t count, std::uint8_t* out);
   // How many of them are >= least; count < 2^31.
   std::int64_t (*count_at_least)(const float* values, std::int64_t count, float least);
   // out[i] = the place of values[i] once they are sorted, falling; of equal ones the earlier is first. No NaN, count < 2^15.

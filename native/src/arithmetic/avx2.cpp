@@ -2,7 +2,7 @@
 
 namespace poeem {
 
-const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls, least_of_quads,
+const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls, lesser_halves,
     count_at_least, ranks, keep, cheapest, count_bits};
 
 }  // namespace poeem

@@ -62,7 +62,7 @@ void ranks_by_registers(const float* values, std::int64_t count, std::int32_t* o
 
 }  // namespace
 
-const Arithmetic kArithmeticAvx512 = {reduce<MinusSquare>, extent, shortfalls, least_of_quads,
+const Arithmetic kArithmeticAvx512 = {reduce<MinusSquare>, extent, shortfalls, lesser_halves,
     count_at_least, ranks_by_registers, keep_by_registers, cheapest, count_bits};
 
 }  // namespace poeem

@@ -77,14 +77,9 @@ void shortfalls(const float* values, std::int64_t count, float high, float inver
   }
 }
 
-void least_of_quads(const std::uint8_t* entries, std::int64_t count, std::uint8_t* out) {
-  constexpr int kQuads = 64;
-  std::uint8_t least[kQuads];
-  for (int i = 0; i < kQuads; ++i) least[i] = entries[i];
-  for (entries += kQuads, count -= kQuads; count >= kQuads; entries += kQuads, count -= kQuads)
-    for (int i = 0; i < kQuads; ++i) least[i] = entries[i] < least[i] ? entries[i] : least[i];
-  for (int i = 0; i < count; ++i) least[i] = entries[i] < least[i] ? entries[i] : least[i];
-  for (int i = 0; i < kQuads; ++i) out[i] = least[i];
+void lesser_halves(const std::uint8_t* entries, std::int64_t count, std::uint8_t* __restrict out) {
+  const std::uint8_t* others = entries + count;
+  for (std::int64_t i = 0; i < count; ++i) out[i] = entries[i] < others[i] ? entries[i] : others[i];
 }
 
 std::int64_t count_at_least(const float* values, std::int64_t count, float least) {

@@ -101,9 +101,35 @@ struct ByteColumn {
   }
 };
 
-// The same of the lower six bits, a code's quad.
+// The same of the lower seven bits, a code's pair.
+struct PairColumn {
+  static constexpr std::int64_t kTableBytes = num_entries(kPairs);  // of differences
+  template <int kRegisters>
+  [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
+    __m256i rest[kRegisters], found[kRegisters];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) {
+      rest[r] = _mm256_and_si256(ByteColumn::load(codes + 32 * r), _mm256_set1_epi8(127));
+      found[r] = _mm256_shuffle_epi8(broadcast(table), rest[r]);
+    }
+#pragma GCC unroll 7
+    for (int i = 1; i < 8; ++i) {
+      const __m256i entries = broadcast(table + 16 * i);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRegisters; ++r) {
+        rest[r] = _mm256_sub_epi8(rest[r], _mm256_set1_epi8(16));
+        found[r] = _mm256_xor_si256(found[r], _mm256_shuffle_epi8(entries, rest[r]));
+        asm("" : "+x"(found[r]));  // as above
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r) bytes[r] = _mm256_adds_epu8(bytes[r], found[r]);
+  }
+};
+
+// And of the lower six, its quad.
 struct QuadColumn {
-  static constexpr std::int64_t kTableBytes = kNumQuads;  // of differences
+  static constexpr std::int64_t kTableBytes = num_entries(kQuads);  // of differences
   template <int kRegisters>
   [[gnu::always_inline]] static void add(const std::uint8_t* codes, const std::uint8_t* table, __m256i* bytes) {
     const __m256i t0 = broadcast(table), t1 = broadcast(table + 16), t2 = broadcast(table + 32), t3 = broadcast(table + 48);
@@ -224,22 +250,28 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
   }
 }
 
+// kSize: entries of a table of which one is the first.
+template <class Column, int kSize>
+void bound_by_differences(const BoundTask& task, std::uint64_t* masks) {
+  std::uint8_t differences[kMaxBoundSubspaces * Column::kTableBytes];  // at most 64 KB of the stack
+  put_differences<kSize>(task.table, task.num_columns * (Column::kTableBytes / kSize), differences);
+  BoundTask changed = task;
+  changed.table = differences;
+  bound_all<Column>(changed, masks);
+}
+
 }  // namespace
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks) {
-  std::uint8_t differences[kMaxBoundSubspaces * 256];  // 64 KB of the stack
-  put_differences<128>(task.table, 2 * task.num_columns, differences);
-  BoundTask changed = task;
-  changed.table = differences;
-  bound_all<ByteColumn>(changed, masks);
+  bound_by_differences<ByteColumn, 128>(task, masks);
+}
+
+void bound_pairs_avx2(const BoundTask& task, std::uint64_t* masks) {
+  bound_by_differences<PairColumn, 128>(task, masks);
 }
 
 void bound_quads_avx2(const BoundTask& task, std::uint64_t* masks) {
-  std::uint8_t differences[kMaxBoundSubspaces * kNumQuads];
-  put_differences<kNumQuads>(task.table, task.num_columns, differences);
-  BoundTask changed = task;
-  changed.table = differences;
-  bound_all<QuadColumn>(changed, masks);
+  bound_by_differences<QuadColumn, 64>(task, masks);
 }
 
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks) {

@@ -5,11 +5,14 @@
 namespace poeem {
 namespace {
 
+// kLook: of all bits of a code, or of its pair.
+template <Look kLook>
 struct WordColumn {
-  static constexpr std::int64_t kTableBytes = 256;
+  static constexpr std::int64_t kTableBytes = num_entries(kLook);
+  static constexpr std::int64_t kUpper = kLook == kCodewords ? 128 : 0;
   explicit WordColumn(const std::uint8_t* table)
       : t0(_mm512_loadu_si512(table)), t1(_mm512_loadu_si512(table + 64)),
-        t2(_mm512_loadu_si512(table + 128)), t3(_mm512_loadu_si512(table + 192)) {}
+        t2(_mm512_loadu_si512(table + kUpper)), t3(_mm512_loadu_si512(table + kUpper + 64)) {}
   __m512i add(__m512i codes, __m512i bytes) const {
     const __m512i odd = look_up(_mm512_srli_epi16(codes, 8));
     const __m512i even = look_up(_mm512_and_si512(codes, _mm512_set1_epi16(255)));
@@ -18,9 +21,11 @@ struct WordColumn {
   // codes: 0..255 in 16-bit lanes; so is what comes back.
   __m512i look_up(__m512i codes) const {
     const __m512i word = _mm512_srli_epi16(codes, 1);  // 0..127; a permute looks at 6 bits of it
-    const __mmask32 upper = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(128));
-    const __m512i pair = _mm512_mask_blend_epi16(upper, _mm512_permutex2var_epi16(t0, word, t1),
-                                                 _mm512_permutex2var_epi16(t2, word, t3));
+    __m512i pair = _mm512_permutex2var_epi16(t0, word, t1);
+    if (kLook == kCodewords) {
+      const __mmask32 upper = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(128));
+      pair = _mm512_mask_blend_epi16(upper, pair, _mm512_permutex2var_epi16(t2, word, t3));
+    }
     const __mmask32 second = _mm512_test_epi16_mask(codes, _mm512_set1_epi16(1));
     return _mm512_and_si512(_mm512_mask_srli_epi16(pair, second, pair, 8), _mm512_set1_epi16(255));
   }
@@ -31,7 +36,7 @@ struct WordColumn {
 // subtractions of 16 from a code's lower six bits a shuffle gives something, bit 7 being clear, to those that were at least
 // 16 i only.
 struct QuadColumn {
-  static constexpr std::int64_t kTableBytes = kNumQuads;
+  static constexpr std::int64_t kTableBytes = num_entries(kQuads);
   explicit QuadColumn(const std::uint8_t* table) : t0(NibbleColumn::broadcast(table)) {
     const __m512i second = NibbleColumn::broadcast(table + 16), third = NibbleColumn::broadcast(table + 32);
     t1 = _mm512_xor_si512(t0, second);
@@ -53,7 +58,11 @@ struct QuadColumn {
 }  // namespace
 
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks) {
-  bound_all<WordColumn>(task, masks);
+  bound_all<WordColumn<kCodewords>>(task, masks);
+}
+
+void bound_pairs_avx512(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<WordColumn<kPairs>>(task, masks);
 }
 
 void bound_quads_avx512(const BoundTask& task, std::uint64_t* masks) {

@@ -1,5 +1,5 @@
-// The scan with AVX-512 VBMI: 256 bounds in four registers, two permutes of 128 entries and a blend per 64 codes; or 64
-// bounds of quads in one register, a permute of its bytes.
+// The scan with AVX-512 VBMI: 256 bounds in four registers, two permutes of 128 entries and a blend per 64 codes; or 128 bounds
+// of pairs in two, one such permute; or 64 of quads in one, a permute of its bytes.
 #include "avx512_common.h"
 #include "kernels.h"
 
@@ -27,11 +27,24 @@ struct ByteColumn {
   __m512i t0, t1, t2, t3;
 };
 
-// A permute looks at the lower six bits of a code: its quad.
-struct QuadColumn {
-  struct Known {};
+struct Nothing {};
+
+// A permute of 128 entries looks at the lower seven bits of a code: its pair.
+struct PairColumn {
+  using Known = Nothing;
   static Known look_at(__m512i) { return {}; }
-  static constexpr std::int64_t kTableBytes = kNumQuads;
+  static constexpr std::int64_t kTableBytes = num_entries(kPairs);
+  explicit PairColumn(const std::uint8_t* table) : t0(_mm512_loadu_si512(table)), t1(_mm512_loadu_si512(table + 64)) {}
+  __m512i add(__m512i codes, __m512i bytes) const { return _mm512_adds_epu8(bytes, look_up(codes, {})); }
+  __m512i look_up(__m512i codes, Known) const { return _mm512_permutex2var_epi8(t0, codes, t1); }
+  __m512i t0, t1;
+};
+
+// A permute of 64 looks at the lower six: its quad.
+struct QuadColumn {
+  using Known = Nothing;
+  static Known look_at(__m512i) { return {}; }
+  static constexpr std::int64_t kTableBytes = num_entries(kQuads);
   explicit QuadColumn(const std::uint8_t* table) : entries(_mm512_loadu_si512(table)) {}
   __m512i add(__m512i codes, __m512i bytes) const { return _mm512_adds_epu8(bytes, look_up(codes, {})); }
   __m512i look_up(__m512i codes, Known) const { return _mm512_permutexvar_epi8(codes, entries); }
@@ -40,7 +53,7 @@ struct QuadColumn {
 
 // Sums of a block for two queries, which share its codes and what is known of them. Codes `ahead` bytes further are fetched.
 template <class Column>
-[[gnu::always_inline]] inline void sum_pair(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* a,
+[[gnu::always_inline]] inline void sum_two(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* a,
                                             const std::uint8_t* b, std::int64_t num_columns, __m512i* bytes) {
 #pragma GCC unroll 8
   for (int u = 0; u < 8; ++u) bytes[u] = _mm512_setzero_si512();
@@ -58,13 +71,13 @@ template <class Column>
 }
 
 template <class Column>
-void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit, std::uint64_t* masks_a,
-                      std::uint64_t* masks_b) {
+void bound_block(const BoundTask& a, const BoundTask& b, std::int64_t unit, std::uint64_t* masks_a,
+                 std::uint64_t* masks_b) {
   const std::uint8_t* codes = unit_codes(a, unit);
   const std::int64_t ahead = fetch_distance(a, codes);
   __m512i bytes[8];
   if (one_group(a)) {
-    sum_pair<Column>(codes, ahead, a.table, b.table, a.num_columns, bytes);
+    sum_two<Column>(codes, ahead, a.table, b.table, a.num_columns, bytes);
     const __m512i limit_a = _mm512_set1_epi8(byte_limit(a));
     const __m512i limit_b = _mm512_set1_epi8(byte_limit(b));
 #pragma GCC unroll 8
@@ -76,7 +89,7 @@ void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit,
   }
   Sums sums[8];
   for (std::int64_t c = 0; c < a.num_columns; c += a.group_columns) {
-    sum_pair<Column>(codes + c * kColumnBytes, ahead, a.table + c * Column::kTableBytes, b.table + c * Column::kTableBytes,
+    sum_two<Column>(codes + c * kColumnBytes, ahead, a.table + c * Column::kTableBytes, b.table + c * Column::kTableBytes,
                      smaller_of(a.group_columns, a.num_columns - c), bytes);
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) sums[u].add(bytes[u]);
@@ -89,10 +102,10 @@ void bound_block_pair(const BoundTask& a, const BoundTask& b, std::int64_t unit,
 }
 
 template <class Column>
-void bound_pair(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
+void bound_two(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
   for (std::int64_t unit = a.begin; unit < a.end;
        unit += kUnitsOfBlock, masks_a += kUnitsOfBlock, masks_b += kUnitsOfBlock)
-    bound_block_pair<Column>(a, b, unit, masks_a, masks_b);
+    bound_block<Column>(a, b, unit, masks_a, masks_b);
 }
 
 }  // namespace
@@ -101,18 +114,27 @@ void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
   bound_all<ByteColumn>(task, masks);
 }
 
+void bound_pairs_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<PairColumn>(task, masks);
+}
+
 void bound_quads_avx512_vbmi(const BoundTask& task, std::uint64_t* masks) {
   bound_all<QuadColumn>(task, masks);
 }
 
-void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
-                                 std::uint64_t* masks_b) {
-  bound_pair<ByteColumn>(a, b, masks_a, masks_b);
+void bound_bytes_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b) {
+  bound_two<ByteColumn>(a, b, masks_a, masks_b);
 }
 
-void bound_quad_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
-                                 std::uint64_t* masks_b) {
-  bound_pair<QuadColumn>(a, b, masks_a, masks_b);
+void bound_pairs_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b) {
+  bound_two<PairColumn>(a, b, masks_a, masks_b);
+}
+
+void bound_quads_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b) {
+  bound_two<QuadColumn>(a, b, masks_a, masks_b);
 }
 
 }  // namespace poeem

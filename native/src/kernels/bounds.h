@@ -2,9 +2,9 @@
 // sum bounds from below how far an item falls short of the best score there could be; an item whose sum is within a
 // limit passes, and is scored in float (row_scan.cpp). So a scan need only never lose anything.
 //
-// Codes c, c + 64, c + 128 and c + 192 are a quad. A table of quads has the least shortfall of each, which bounds all four: a
-// quarter of the entries, a quarter of the look-ups, and since an index numbers its codewords so that those of a quad are
-// near each other (index/arrange.py), little more passes.
+// 8-bit codes are looked at by all bits or by the lower ones only: codes c and c + 128 are a pair, c, c + 64, c + 128 and
+// c + 192 a quad. A table of pairs or quads has the least shortfall of each, which bounds all of its codewords: a half or a
+// quarter of the entries, as much less work, and where near codewords have such numbers (quads.py) little more passes.
 //
 // Sums saturate at 255 over each `group_columns` columns, which makes them an addition of bytes (and bounds them still),
 // and are added up over the groups in 16 bits.
@@ -23,14 +23,14 @@ struct BoundTask {
   std::int64_t last;           // units up to here come next, so that their codes may be fetched; below end: none
   std::int64_t num_columns;
   std::int64_t group_columns;  // >= 1
-  const std::uint8_t* table;   // 8-bit codes: [num_columns, 256], or of quads [num_columns, 64]; 4-bit: [2 * num_columns, 16]
+  const std::uint8_t* table;   // 8-bit codes: [num_columns, num_entries(look)]; 4-bit: [2 * num_columns, 16]
   std::uint16_t limit;         // without norms: an item passes if its sum is <= this
 
   // With norms: it passes if offset - scale * sum >= factor * norm + shift, or if its norm is 0.
   const float* norms;          // [end * 64] or null
   float scale, offset, factor, shift;
 
-  bool by_quads;               // the table is one of quads
+  int look;                    // kCodewords, kPairs or kQuads: what the table's entries are of
 };
 
 // Whether sums can stay in bytes up to the end.
@@ -48,7 +48,10 @@ static inline char byte_limit(const BoundTask& task) {
 
 constexpr std::int64_t kUnitsOfBlock = 4;
 constexpr std::int64_t kColumnBytes = 256;
-constexpr std::int64_t kNumQuads = 64;
+
+// What of an 8-bit code is looked at; the later, the faster and the less sharp.
+enum Look : int { kCodewords, kPairs, kQuads, kNumLooks };
+constexpr std::int64_t num_entries(int look) { return std::int64_t{256} >> look; }
 
 // The codes of a unit in column 0; the next column is kColumnBytes further.
 static inline const std::uint8_t* unit_codes(const BoundTask& task, std::int64_t unit) {

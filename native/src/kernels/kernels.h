@@ -27,17 +27,22 @@ void ordered_products_avx2(const ProductTask& task);
 void ordered_products_avx512(const ProductTask& task);
 
 void bound_bytes_avx2(const BoundTask& task, std::uint64_t* masks);
+void bound_pairs_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
+void bound_pairs_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
+void bound_pairs_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
-void bound_byte_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
-                                 std::uint64_t* masks_b);
-void bound_quad_pair_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
-                                 std::uint64_t* masks_b);
+void bound_bytes_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b);
+void bound_pairs_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b);
+void bound_quads_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
+                                    std::uint64_t* masks_b);
 #elif defined(__aarch64__)
 extern const NearestTile kNearestNeon;
 extern const ResidualTile kResidualNeon;
@@ -45,6 +50,7 @@ extern const LargestFunction kLargestNeon;
 void ordered_products_neon(const ProductTask& task);
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks);
+void bound_pairs_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_neon(const BoundTask& task, std::uint64_t* masks);
 void bound_nibbles_neon(const BoundTask& task, std::uint64_t* masks);
 #endif

@@ -75,9 +75,22 @@ struct ByteColumn {
   }
 };
 
-// One look-up: the lower six bits of a code are its quad.
+// Two look-ups: the lower seven bits of a code are its pair.
+struct PairColumn {
+  static constexpr std::int64_t kTableBytes = num_entries(kPairs);
+  static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
+    const uint8x16x4_t lower = vld1q_u8_x4(table), upper = vld1q_u8_x4(table + 64);
+    for (int r = 0; r < kRegisters; ++r) {
+      const uint8x16_t pair = vandq_u8(vld1q_u8(codes + 16 * r), vdupq_n_u8(127));
+      const uint8x16_t found = vqtbl4q_u8(lower, pair);  // 0 where it is beyond 63
+      bytes[r] = vqaddq_u8(bytes[r], vqtbx4q_u8(found, upper, vsubq_u8(pair, vdupq_n_u8(64))));
+    }
+  }
+};
+
+// One: the lower six are its quad.
 struct QuadColumn {
-  static constexpr std::int64_t kTableBytes = kNumQuads;
+  static constexpr std::int64_t kTableBytes = num_entries(kQuads);
   static void add(const std::uint8_t* codes, const std::uint8_t* table, uint8x16_t* bytes) {
     const uint8x16x4_t entries = vld1q_u8_x4(table);
     for (int r = 0; r < kRegisters; ++r) {
@@ -138,6 +151,10 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
 
 void bound_bytes_neon(const BoundTask& task, std::uint64_t* masks) {
   bound_all<ByteColumn>(task, masks);
+}
+
+void bound_pairs_neon(const BoundTask& task, std::uint64_t* masks) {
+  bound_all<PairColumn>(task, masks);
 }
 
 void bound_quads_neon(const BoundTask& task, std::uint64_t* masks) {
