@@ -51,6 +51,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "codewords a hundredth as fast": {"train": {"codebook_learning_rate": 3e-5}},
     "gradient to codewords too": {"layer": {"gradient": "both"}},
     "commitment 0.1": {"layer": {"commitment_weight": 0.1}},
+    "errors along the vector cost twice as much": {"layer": {"parallel_weight": 1.0}},
+    "errors along the vector cost five times as much": {"layer": {"parallel_weight": 4.0}},
     "no frozen epoch": {"train": {"frozen_epochs": 0}},
     "frozen epoch at full steps": {"train": {"frozen_rate": 1.0}},
     "frozen epoch against the batch": {"train": {"frozen_negatives": 0, "frozen_rate": 0.2}},

@@ -17,7 +17,7 @@ constexpr std::size_t kAlignment = 64;  // loads of a table that cross cache lin
 constexpr double kTopShortfall = 254.0;  // one below what saturates
 constexpr std::int64_t kGroupColumns = 16;
 
-// Of items that pass, no group's share of the gap is much above this many times an equal one.
+// Of items that pass, no group's share of the gap is much above this many times its share of the range.
 constexpr double kUneven = 1.5;
 
 }  // namespace
@@ -46,15 +46,17 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   const std::int64_t width = std::min(index.num_codewords, stride);
   const std::int64_t per_column = index.width == CodeWidth::kFourBit ? 2 : 1;
   const std::int64_t num_groups = (index.columns() + kGroupColumns - 1) / kGroupColumns;
-  double range = 0.0;  // of the sums of a group
+  double range = 0.0, total = 0.0;  // the largest of the groups' sums, and all of them
   for (std::int64_t first = 0; first < index.num_subspaces; first += kGroupColumns * per_column) {
     double sum = 0.0;
     for (std::int64_t m = first; m < std::min(first + kGroupColumns * per_column, index.num_subspaces); ++m)
       sum += static_cast<double>(ranges_[static_cast<std::size_t>(m)]);
     range = std::max(range, sum);
+    total += sum;
   }
   const double gap = std::max(highest_ - reach, 0.0) + 1e-6 * size_;
-  const double share = num_groups == 1 ? 1.0 : std::min(1.0, kUneven / static_cast<double>(num_groups));
+  // Of residual codes the first group has nearly all: saturated before the gap it would let everything pass.
+  const double share = num_groups == 1 || total <= 0.0 ? 1.0 : std::min(1.0, kUneven * range / total);
   step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
   const auto num_bytes = static_cast<std::size_t>(index.columns() * per_column * stride);
   const bool bytes = index.width == CodeWidth::kByte;
