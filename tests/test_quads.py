@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import poeem
+from poeem import _native
 from poeem.errors import InputError
 from poeem.index import reference
 from poeem.quads import NUM_QUADS, quad_order, renumbered
@@ -69,7 +70,6 @@ def test_codes_stand_for_the_same_codewords():
     books = rng.standard_normal((5, 256, 4)).astype(np.float32)
     codes = rng.integers(0, 256, (1000, 5)).astype(np.uint8)
     new_books, new_codes = renumbered(books, codes)
-    assert new_codes.dtype == np.uint8
     rows = np.arange(5)
     np.testing.assert_array_equal(books[rows, codes], new_books[rows, new_codes])
 
@@ -102,12 +102,67 @@ def test_searches_are_exact_with_any_numbers(kernel, metric, num_lists, width, m
     plain = poeem.build_index_from_codes(**parts)
     anew = poeem.build_index_from_codes(**parts, renumber=True)
     assert (anew.codes != plain.codes).any()
-    for k in (1, 10, 300):
-        wanted = reference.search(plain._contents, queries[:, None], k)
+    allowed = rng.random(30_000) < 0.5
+    for k, flags in ((1, None), (10, None), (300, None), (10, allowed)):
+        wanted = reference.search(plain._contents, queries[:, None], k, allowed=flags)
         for index in (plain, anew):
-            found = index.search(queries, k, num_threads=1)
-            np.testing.assert_array_equal(found.ids, wanted[0])
-            np.testing.assert_array_equal(found.scores, wanted[1])
+            for num_threads in (1, 3):
+                found = index.search(queries, k, allowed=flags, num_threads=num_threads)
+                np.testing.assert_array_equal(found.ids, wanted[0])
+                np.testing.assert_array_equal(found.scores, wanted[1])
+
+
+def scored(index, queries, k, **options):
+    settings = {"num_probes": 0, "num_threads": 1, **options}
+    return _native.count_scored(index._arrays, queries=queries[:, None], k=k, **settings)
+
+
+@pytest.mark.parametrize("num_subspaces", [4, 20, 40])
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_less_sharp_looks_are_taken_and_little_passes(num_subspaces, family):
+    if poeem.index.active_kernel() == "scalar":
+        pytest.skip("it has no bounds")
+    rng = np.random.default_rng(num_subspaces)
+    width = 2 if family == "product" else 16
+    books = rng.standard_normal((num_subspaces, 256, width)).astype(np.float32)
+    if family == "residual":
+        books *= (0.6 ** np.arange(num_subspaces, dtype=np.float32))[:, None, None]
+    codes = rng.integers(0, 256, (100_000, num_subspaces))
+    queries = rng.standard_normal((10, 2 * num_subspaces if family == "product" else 16))
+    queries = queries.astype(np.float32)
+    parts = {"codes": codes, "codebooks": books, "family": family}
+    plain = poeem.build_index_from_codes(**parts)
+    anew = poeem.build_index_from_codes(**parts, renumber=True)
+    counts = [scored(index, queries, 10) for index in (plain, anew)]
+    # Bounds of codewords do not depend on numbers; those of pairs and quads do.
+    assert counts[0] != counts[1]
+    assert max(counts) < 0.05 * len(queries) * len(codes)
+
+
+def test_looks_that_fail_are_not_tried_for_ever():
+    rng = np.random.default_rng(8)
+    codes = rng.integers(1, 256, (400_000, 1))
+    codes[rng.random(400_000) < 0.1] = 128  # whose pair is the best item's
+    codes[200] = 0
+    books = rng.standard_normal((1, 256, 2)).astype(np.float32)
+    books[0, 0] = 9
+    index = poeem.build_index_from_codes(codes=codes, codebooks=books)
+    queries = np.ones((2, 2), dtype=np.float32)
+    found = index.search(queries, 1)
+    assert (found.ids == 200).all()
+    if poeem.index.active_kernel() != "scalar":
+        assert scored(index, queries, 1) < 20_000
+
+
+def test_codes_of_eight_signed_bits():
+    rng = np.random.default_rng(9)
+    books = rng.standard_normal((3, 256, 2)).astype(np.float32)
+    codes = rng.integers(0, 100, (500, 3)).astype(np.int8)
+    plain, anew = (
+        poeem.build_index_from_codes(codes=codes, codebooks=books, renumber=renumber)
+        for renumber in (False, True)
+    )
+    np.testing.assert_array_equal(plain.reconstruct(range(500)), anew.reconstruct(range(500)))
 
 
 def test_a_code_out_of_range_is_refused_before_it_is_renumbered():

@@ -54,7 +54,10 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
     range = std::max(range, sum);
     total += sum;
   }
-  const double gap = std::max(highest_ - reach, 0.0) + 1e-6 * size_;
+  // More than the error below and the threshold's slack: a gap of nothing would be lost in them, and everything pass.
+  const double unit = std::ldexp(1.0, -23);
+  const auto count = static_cast<double>(index.num_subspaces);
+  const double gap = std::max(highest_ - reach, 0.0) + (count + 32.0) * unit * size_;
   // Of residual codes the first group has nearly all: saturated before the gap it would let everything pass.
   const double share = num_groups == 1 || total <= 0.0 ? 1.0 : std::min(1.0, kUneven * range / total);
   step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
@@ -72,8 +75,6 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   }
   // Rounding: of each float addition, half a unit in the last place of at most `size`; of each shortfall above, far less
   // than a thousandth of a step; of the threshold and of a kernel's own float arithmetic, a few units of `size`.
-  const double unit = std::ldexp(1.0, -23);
-  const auto count = static_cast<double>(index.num_subspaces);
   error_ = (count + 8.0) * unit * size_ + 1e-3 * count * step_ + 1e-37;
   if (bytes) build_less_sharp(index.num_subspaces);
 }

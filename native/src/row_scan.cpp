@@ -28,6 +28,7 @@ constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kNextFrom = 150;
 constexpr std::int64_t kGiveUp = 32;
 constexpr std::int64_t kTrialUnits = 32;  // so few units are looked at first
+constexpr std::int64_t kNever = 1 << 20;  // more items than a task has
 
 // Bits of the items of a unit that lie in [begin, end).
 std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end) {
@@ -190,13 +191,15 @@ void RowScan::take_one(std::int64_t position, float bias) {
   if (num_waiting_ == kMaxWaiting) score_waiting();
 }
 
-// list: not above that of any of them.
-void RowScan::take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases) {
-  for (; mask != 0; mask &= mask - 1) {
+// list: not above that of any of them. Returns how many there were.
+std::int64_t RowScan::take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases) {
+  std::int64_t count = 0;
+  for (; mask != 0; mask &= mask - 1, ++count) {
     const std::int64_t position = unit * kUnitItems + __builtin_ctzll(mask);
     while (items_->list_offsets[list + 1] <= position) ++list;
     if (std::isfinite(biases[list]) && !is_hopeless(biases[list])) take_one(position, biases[list]);
   }
+  return count;
 }
 
 void RowScan::score_waiting() { score_first(num_waiting_); }
@@ -252,7 +255,7 @@ void RowScan::fetch_wanted(const BoundTask& task) const {
 // Take the task of the rows before, of another segment's part of the same list: what passed then may pass now. The
 // threshold may have risen since, so that more passes than need be.
 bool RowScan::aim_again(std::int64_t unit, std::int64_t last, float bias) {
-  if (!aimed_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
+  if (!aimed_ || task_.look != look_ || bias != aimed_bias_ || last - unit > kShortUnits || num_seen_ >= build_at_) return false;
   point(task_);
   task_.begin = unit;
   task_.end = task_.last = last;
@@ -322,9 +325,11 @@ void RowScan::scan_block(const BlockOfLists& block, const float* biases) {
   BoundTask task{};
   if (unit == last || !aim(unit, last, block.bias, task)) return;
   bound(task);
+  std::int64_t num_passed = 0;
   for (std::int64_t u = unit; u < last; ++u)
     if (masks_[u - unit] != 0)
-      take_of_lists(u, masks_[u - unit] & wanted_items(u, 0, num_items), block.first_list, biases);
+      num_passed += take_of_lists(u, masks_[u - unit] & wanted_items(u, 0, num_items), block.first_list, biases);
+  choose_look(task, num_passed);
   num_seen_ += (last - unit) * kUnitItems;
 }
 
@@ -335,11 +340,13 @@ void RowScan::choose_look(const BoundTask& task, std::int64_t num_passed) {
     look_ = task.look - 1;
     // So many times too many passed; with a threshold as much better, and some to spare, it may do.
     std::int64_t& from = next_from_[look_];
-    from = std::max(2 * from, from * kGiveUp * num_passed / num_items * 3 / 2);
+    from = std::min(std::max(2 * from, from * kGiveUp * num_passed / num_items * 3 / 2), kNever);
     trial_ = false;
     return;
   }
-  trial_ = task.look + 1 < kNumLooks && bound_[task.look + 1] != nullptr && num_passed * next_from_[task.look] <= num_items;
+  // One more than passed: that none of a few did says little.
+  trial_ = task.look + 1 < kNumLooks && bound_[task.look + 1] != nullptr &&
+           (num_passed + 1) * next_from_[task.look] <= num_items;
   look_ = task.look + (trial_ ? 1 : 0);
 }
 

@@ -73,7 +73,7 @@ class RowScan {
   };
   std::int64_t choose_blocks(const float* biases);
   void scan_block(const BlockOfLists& block, const float* biases);
-  void take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases);
+  std::int64_t take_of_lists(std::int64_t unit, std::uint64_t mask, std::int64_t list, const float* biases);
   std::int64_t take_some(std::int64_t unit, std::uint64_t mask, float bias);
   void score_waiting();
   void score_first(std::int64_t count);

@@ -277,7 +277,8 @@ bool masks_agree(int look, std::int64_t columns, std::int64_t group_columns, boo
   }
   for (const poeem::Kernel& kernel : poeem::all_kernels()) {
     const poeem::BoundFunction bound = look == kNibbles ? kernel.bound_nibbles : kernel.bound_bytes[look];
-    if (!kernel.supported() || bound == nullptr) continue;
+    if (!kernel.supported() || kernel.bound_bytes[0] == nullptr) continue;
+    if (bound == nullptr) return false;  // who has one look has all
     bound(task, found.data());
     if (found != truth) return false;
     if (!two_agree(kernel, look, task)) return false;

@@ -33,10 +33,10 @@ def quad_order(codebooks: FloatArray) -> IntArray:
 
 
 def renumbered(codebooks: FloatArray, codes: Array) -> tuple[FloatArray, Array]:
-    """Return codebooks in `quad_order`, and codes [n, num_subspaces] that stand for the same."""
+    """Return codebooks in `quad_order`, and codes uint16 [n, num_subspaces] for the same."""
     order = quad_order(codebooks)
-    numbers = np.argsort(order, axis=1).astype(codes.dtype)
-    renamed = np.empty_like(codes)
+    numbers = np.argsort(order, axis=1).astype(np.uint16)
+    renamed = np.empty(codes.shape, dtype=np.uint16)
     for m, names in enumerate(numbers):
         renamed[:, m] = names[codes[:, m]]
     return np.take_along_axis(codebooks, order[:, :, None], axis=1), renamed
@@ -103,6 +103,7 @@ def _nearest_pairs(points: Array) -> IntArray:
     """
     squares = np.einsum("ij,ij->i", points, points)
     distances = squares[:, None] + squares - 2 * points @ points.T
+    distances = np.minimum(distances, distances.T)  # else rounding may leave nobody mutual
     np.fill_diagonal(distances, np.inf)
     free = np.arange(len(points))
     found: list[IntArray] = []

@@ -1,4 +1,4 @@
-// The scan with AVX-512 BW only: permutes of 16-bit words, each two bounds, of which the lowest bit of a code picks one.
+// The scan with AVX-512 BW only. Codewords and pairs: permutes of 16-bit words, each two bounds, of which the lowest bit of a code picks one.
 #include "avx512_common.h"
 #include "kernels.h"
 

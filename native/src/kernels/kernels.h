@@ -11,6 +11,8 @@
 
 namespace poeem {
 
+static_assert(kNumLooks == 3, "as many functions as kernel.h has");
+
 extern const NearestTile kNearestScalar;
 extern const ResidualTile kResidualScalar;
 extern const LargestFunction kLargestScalar;

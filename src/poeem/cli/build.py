@@ -92,7 +92,7 @@ def build(
         ids=ids,
     )
     if run is not None and (arrays or titles is not None or renumber):
-        raise ConfigError("build: got a run and arrays, wanted one of them")
+        raise ConfigError("build: got a run and what is for arrays, wanted one of them")
     if run is not None:
         index = _build_run(run, given, out)
         path = out or run / "items.poeem"

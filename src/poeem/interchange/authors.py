@@ -83,6 +83,7 @@ def import_authors_index(
     names say, lists are probed by the metric searched, and items whose stored norm is 0 are there;
     norms are computed from the codes, those of the file are only checked. Where codes are not of
     residuals, scores do not depend on the list: the index has none, and every search is exhaustive.
+    Codewords are numbered anew (`build_index_from_codes`, renumber).
 
     Args:
         path: the file.
