@@ -45,6 +45,7 @@ def renumbered(codebooks: FloatArray, codes: Array) -> tuple[FloatArray, Array]:
 def _order_of(words: Array) -> IntArray:
     by_value = np.lexsort(words.T[::-1])  # so that it does not matter how they were numbered
     words = words[by_value]
+    words = words - words.mean(axis=0)  # for the precision of products
     members = np.arange(len(words))[:, None]  # [groups, codewords of each]
     while len(members) > NUM_QUADS:
         pairs = _nearest_pairs(words[members].mean(axis=1))

@@ -191,6 +191,7 @@ def test_own_arrays_that_do_not_fit(run, tmp_path):
     assert "duplicates" in fails(3, *call, "--ids", tmp_path / "ids.npy", *out)
     assert "--out" in fails(2, *call)
     assert "wanted one of them" in fails(2, call[0], run, *call[1:], *out)
+    assert "wanted one of them" in fails(2, call[0], run, "--renumber")
     assert "UTF-8" in fails(3, *call, "--titles", tmp_path / "codes.npy", *out)
 
 

@@ -21,8 +21,8 @@ struct ResidualRequest {
 
 // codes: [num_vectors, num_codebooks]. From each codebook to the next the `beam` partial codes of the least |x - sum of
 // codewords|^2 are kept (and what `along` adds), of equal ones that of the better partial code, then that of the smaller
-// codeword. As with nearest(), codes whose errors differ by rounding alone may be ranked otherwise by another kernel, and here also in another
-// number of vectors; never by the number of threads. Throws Error; joins every thread it started.
+// codeword. As with nearest(), codes whose errors differ by rounding alone may be ranked otherwise by another kernel, and here
+// also in another number of vectors; never by the number of threads. Throws Error; joins every thread it started.
 void encode_residual(const ResidualRequest& request, std::int64_t* codes);
 
 }  // namespace poeem

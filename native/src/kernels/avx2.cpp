@@ -1,4 +1,5 @@
-// The scan with AVX2: 16 byte shuffles of 16 bounds each, of which a code's upper four bits have it add up those it needs.
+// The scan with AVX2: 16 byte shuffles of 16 bounds each, of which a code's upper four bits have it add up those it needs;
+// 8 of them for pairs, 4 for quads.
 #include <immintrin.h>
 
 #include "bounds.h"

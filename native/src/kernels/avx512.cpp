@@ -1,4 +1,5 @@
-// The scan with AVX-512 BW only. Codewords and pairs: permutes of 16-bit words, each two bounds, of which the lowest bit of a code picks one.
+// The scan with AVX-512 BW only. Codewords and pairs: permutes of 16-bit words, each two bounds, of which the lowest bit of a
+// code picks one. Quads: byte shuffles.
 #include "avx512_common.h"
 #include "kernels.h"
 

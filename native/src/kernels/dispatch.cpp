@@ -25,10 +25,10 @@ const std::vector<Kernel>& all_kernels() {
        {bound_bytes_of_two_avx512_vbmi, bound_pairs_of_two_avx512_vbmi, bound_quads_of_two_avx512_vbmi},
        &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
        kLargestAvx512, ordered_products_avx512},
-      {"avx512", "word permutes of 64 entries", "AVX-512 F and BW", has_avx512, 
+      {"avx512", "word permutes of 64 entries", "AVX-512 F and BW", has_avx512,
        {bound_bytes_avx512, bound_pairs_avx512, bound_quads_avx512}, bound_nibbles_avx512, {}, &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
        kLargestAvx512, ordered_products_avx512},
-      {"avx2", "byte shuffles of 16 entries", "AVX2, FMA and POPCNT", has_avx2, 
+      {"avx2", "byte shuffles of 16 entries", "AVX2, FMA and POPCNT", has_avx2,
        {bound_bytes_avx2, bound_pairs_avx2, bound_quads_avx2}, bound_nibbles_avx2, {}, &kNearestAvx2, &kResidualAvx2, &kArithmeticAvx2,
        kLargestAvx2, ordered_products_avx2},
 #elif defined(__aarch64__)

@@ -1,4 +1,5 @@
-// The scan with NEON: a table of 256 bounds is four look-ups of 64 entries; one out of range leaves what was found before.
+// The scan with NEON: a table of 256 bounds is four look-ups of 64 entries, one of pairs two, one of quads one;
+// one out of range leaves what was found before.
 #include <arm_neon.h>
 
 #include "bounds.h"

@@ -119,8 +119,8 @@ def build_index_from_codes(
         rotation: float32 [dim, dim], orthonormal to 1e-3, x' = rotation @ x; None = identity.
         ids, metric, titles, lineage, sample_queries: as in `build_index`.
         renumber: number codewords anew, near ones 64 apart, so that searches of 128 or 256
-            codewords are up to twice as fast. `index.codes` are these numbers then, and stand for
-            the same codewords. Codebooks of a layer have such numbers from their warm start on.
+            codewords are faster. `index.codes` are these numbers then, and stand for the same
+            codewords. Codebooks of a layer have such numbers from their warm start on.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError: as in `build_index`.
