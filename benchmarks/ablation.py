@@ -36,7 +36,7 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
-from poeem.training.twin import TwinFolder, settings_mark
+from poeem.training.twin import TwinFolder, few_steps, settings_mark
 
 OURS = "ours"
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
@@ -83,12 +83,13 @@ def changed(config: Config, change: dict[str, dict[str, Any]]) -> Config:
 
 
 def row_of(
-    name: str, recipe: Config, num_bytes: int, found: dict[str, float], twin: TwinFolder
+    name: str, recipe: Config, num_bytes: int, found: dict[str, float], twin: TwinFolder, few: int
 ) -> dict[str, Any]:
     """Return a row of the result file: recall of T(x), and beside it that of the float vectors.
 
     Args:
         recipe: what was changed; `settings` and `recipe` of the row are the marks of both.
+        few: see `mark_of`.
     """
     exact = twin.figures()["recall@100"]
     measured = {key: found[f"quantized_{key}"] for key in METRICS}
@@ -96,14 +97,18 @@ def row_of(
     measured |= {"own_float_recall@100": found["recall@100"], "twin_recall@100": exact}
     measured |= {"over_twin": measured["recall@100"] / exact}
     about = {"seed": recipe.train.seed, "bytes": num_bytes, "name": name, "label": name}
-    about |= {"kind": "joint", "settings": mark_of(recipe, name), "recipe": mark_of(recipe, OURS)}
+    about |= {"kind": "joint", "settings": mark_of(recipe, name, few)}
+    about |= {"recipe": mark_of(recipe, OURS, few)}
     about |= {"bytes_per_item": num_bytes, "build_seconds": None}
     return {**about, **{key: round(value, 5) for key, value in measured.items()}}
 
 
-def mark_of(recipe: Config, name: str) -> str:
-    """Return the mark of all settings of a row, those that nobody changed among them."""
-    return settings_mark(changed(recipe, CHANGES[name]), joint=True)
+def mark_of(recipe: Config, name: str, few: int) -> str:
+    """Return the mark of all settings of a row, those that nobody changed among them.
+
+    few: what `few_steps` says of the data.
+    """
+    return settings_mark(changed(recipe, CHANGES[name]), joint=True, few_steps=few)
 
 
 def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
@@ -175,6 +180,7 @@ def main() -> None:
     config = dataclasses.replace(config, data=held_out)
     prepared = prepare(config)
     evaluation = measured_pairs(config, prepared)
+    few = few_steps(prepared, config.train)
     facts = {"data": options.data, "measured_on": "validation pairs", "config": config.to_dict()}
     results = ResultFile(path, {"benchmark": path.stem, **circumstances(), **facts})
     for seed in options.seeds:
@@ -184,7 +190,7 @@ def main() -> None:
         twin.train(Bar)
         for name in names:
             recipe = recipe_config("ours-residual", seeded, options.bytes, seed)
-            if results.has(seed, options.bytes, name, mark_of(recipe, name)):
+            if results.has(seed, options.bytes, name, mark_of(recipe, name, few)):
                 continue
             state = twin.joint_state(changed(recipe, CHANGES[name]))
             start = time.perf_counter()
@@ -194,7 +200,7 @@ def main() -> None:
             state.layer.eval()
             found = evaluate_state(state, evaluation, prepared.pairs)
             spent = {"spent_seconds": round(time.perf_counter() - start, 1)}
-            row = row_of(name, recipe, options.bytes, found, twin)
+            row = row_of(name, recipe, options.bytes, found, twin, few)
             results.add({**row, **spent, **stamp()})
             say(f"{name}: recall@100 {found['quantized_recall@100']:.4f}")
     results.save()

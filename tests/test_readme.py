@@ -168,12 +168,12 @@ def test_an_ablation_compares_rows_of_one_recipe(monkeypatch):
     ablation = importlib.import_module("ablation")
     recipe = Config()
     older = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, learning_rate=0.5))
-    assert ablation.mark_of(recipe, "ours") != ablation.mark_of(older, "ours")
-    assert ablation.mark_of(recipe, "ours") != ablation.mark_of(recipe, "commitment 0.1")
+    assert ablation.mark_of(recipe, "ours", 100) != ablation.mark_of(older, "ours", 100)
+    assert ablation.mark_of(recipe, "ours", 100) != ablation.mark_of(recipe, "commitment 0.1", 100)
 
     def row(name, config, recall, seed=0):
-        marks = {"settings": ablation.mark_of(config, name)}
-        marks["recipe"] = ablation.mark_of(config, "ours")
+        marks = {"settings": ablation.mark_of(config, name, 100)}
+        marks["recipe"] = ablation.mark_of(config, "ours", 100)
         return {"seed": seed, "bytes": 8, "name": name, "recall@100": recall, **marks}
 
     rows = [
