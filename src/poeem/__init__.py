@@ -49,7 +49,7 @@ from poeem.errors import (
 from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes, refresh_index
 from poeem.live import LiveIndex, LiveView, PendingChanges, pending_changes, swap_index
-from poeem.types import Metric, QuantizerParts, SearchResult, TrainedQuantizer
+from poeem.types import Encoding, Metric, QuantizerParts, SearchResult, TrainedQuantizer
 
 if TYPE_CHECKING:
     from poeem.interchange.authors import import_authors_index
@@ -99,6 +99,7 @@ __all__ = [
     "CorruptIndexError",
     "DataError",
     "DtypeError",
+    "Encoding",
     "GivensDescent",
     "HeaderError",
     "IdError",

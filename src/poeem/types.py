@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from poeem.errors import ConfigError
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Array = NDArray[Any]
+
+MAX_BEAM = 256
 
 
 class Metric(StrEnum):
@@ -78,6 +81,22 @@ class SearchResult(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """How the codes of a vector x are found: by the least |M e|^2 + w <e, x / |x|>^2.
+
+    e = x - T(x) is the error, in rotated space. Searching needs none of it; new items do.
+
+    error_metric: M, float32 [dim, dim], invertible; None = the identity. Residual codes only.
+    parallel_weight: w, 0 or more.
+    beam: residual codes: partial sums kept in the search for a code, 1 to 256.
+    """
+
+    error_metric: FloatArray | None = None
+    parallel_weight: float = 0.0
+    beam: int = 1
+
+
+@dataclass(frozen=True)
 class QuantizerParts:
     """What a trained layer hands to the index: everything needed to decode codes.
 
@@ -86,12 +105,14 @@ class QuantizerParts:
     codebooks: float32, in rotated space, of what the centroid leaves over; the shape is the
         family's, see `Family`.
     family: "product" or "residual".
+    encoding: how codes are found.
     """
 
     rotation: FloatArray | None
     centroids: FloatArray | None
     codebooks: FloatArray
     family: str = Family.PRODUCT
+    encoding: Encoding = Encoding()
 
     @property
     def num_subspaces(self) -> int:
@@ -113,6 +134,14 @@ class QuantizerParts:
     def num_lists(self) -> int:
         """Inverted lists; 0 = none."""
         return 0 if self.centroids is None else int(self.centroids.shape[0])
+
+    @cached_property
+    def weighed_codebooks(self) -> FloatArray:
+        """M u for every codeword u, of the shape of `codebooks`; see `Encoding`."""
+        metric = self.encoding.error_metric
+        if metric is None:
+            return self.codebooks
+        return np.ascontiguousarray(self.codebooks @ metric.T)
 
 
 class TrainedQuantizer(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from poeem.index import Index, build_index_from_codes, reference
-from poeem.types import Array
+from poeem.types import Array, Encoding
 from tests.index.helpers import Shape, random_parts, random_queries
 
 FOLDER = Path(__file__).parent
@@ -45,6 +45,13 @@ def shapes(family: str) -> dict[str, Shape]:
         settings: dict[str, Any] = {"num_items": 70, "num_lists": num_lists, **next(turns)}
         found[name] = Shape(metric, rotation=rotation, family=family, sub_dim=width, **settings)
     return found
+
+
+def encoding_of(shape: Shape, seed: int) -> Encoding:
+    """Return a random one."""
+    axes = np.linalg.qr(np.random.default_rng(seed).standard_normal((shape.dim, shape.dim)))[0]
+    scales = np.linspace(0.5, 2, shape.dim)
+    return Encoding((axes * scales @ axes.T).astype(np.float32), 0.5 * (seed % 3), 1 + seed)
 
 
 def answers(index: Index, seed: int) -> list[dict[str, Any]]:
@@ -80,7 +87,8 @@ def main(version: str) -> None:
     """Write NAME.poeem and NAME.json for each shape."""
     folder = FOLDER / version
     folder.mkdir(exist_ok=True)
-    # Product codes are still written as version 1; version 2 brought residual codes.
+    # Product codes are still written as version 1, residual ones as version 2 unless they were
+    # found by a metric of errors.
     family = "product" if version == "v1" else "residual"
     for seed, (name, shape) in enumerate(shapes(family).items()):
         path = folder / f"{name}.poeem"
@@ -90,6 +98,7 @@ def main(version: str) -> None:
             **random_parts(shape, np.random.default_rng(seed)),
             lineage={"model": "0123456789abcdef", "step": seed},
             sample_queries=random_queries(20, shape.dim) if seed % 2 else None,
+            encoding=encoding_of(shape, seed) if version == "v3" else None,
         )
         index.save(path)
         expected = {

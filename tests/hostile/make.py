@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from poeem.index import build_index_from_codes
 from poeem.index.header import MAX_HEADER_BYTES, PREFIX
+from poeem.types import Encoding
 from tests.hostile.craft import Change, craft, entry, metadata, tensor, write_raw
-from tests.index.helpers import Shape, random_index
+from tests.index.helpers import Shape, random_index, random_parts
 
 FOLDER = Path(__file__).parent
 # Lists, rotation, norms, own ids, titles; 4-bit codes.
@@ -68,6 +70,11 @@ def _renamed(old: str, new: str) -> Change:
         table[new] = table.pop(old)
 
     return apply
+
+
+def _as_error_metric(table: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    _renamed("rotation", "error_metric")(table, tensors)
+    metadata(format_version="3", family="product")(table, tensors)
 
 
 CRAFTED: dict[str, tuple[Change, str, str]] = {
@@ -126,6 +133,23 @@ CRAFTED: dict[str, tuple[Change, str, str]] = {
         "HeaderError",
         "recalls",
     ),
+    "encoding-of-no-beam": (
+        metadata(encoding='{"beam":0,"parallel_weight":0}'),
+        "HeaderError",
+        "beam",
+    ),
+    "encoding-of-infinite-weight": (
+        metadata(encoding='{"beam":1,"parallel_weight":1e999}'),
+        "HeaderError",
+        "parallel_weight",
+    ),
+    "encoding-of-another-kind": (metadata(encoding='{"beams":1}'), "HeaderError", "encoding"),
+    "error-metric-before-its-version": (
+        _renamed("rotation", "error_metric"),
+        "HeaderError",
+        "not in version 1",
+    ),
+    "error-metric-of-product-codes": (_as_error_metric, "HeaderError", "not of product codes"),
     "version-of-the-future": (metadata(format_version="999"), "IndexVersionError", "999"),
     # what is inside the tensors
     "code-beyond-the-codebook": (tensor("codes", (0, 0, 5), 0xAF), "CodesError", "not below 10"),
@@ -154,6 +178,21 @@ CRAFTED: dict[str, tuple[Change, str, str]] = {
     "title-offsets-fall": (tensor("title_offsets", 5, 2**40), "OffsetsError", "title_offsets"),
     "titles-are-not-utf-8": (tensor("title_bytes", slice(None), 0xFF), "TitlesError", "UTF-8"),
     "title-begins-within-a-character": (_title_within_a_character, "TitlesError", "character"),
+}
+
+
+# Of residual codes that were found by a metric of errors.
+RESIDUAL: dict[str, tuple[Change, str, str]] = {
+    "error-metric-is-nan": (
+        tensor("error_metric", (2, 3), np.nan),
+        "StoredFloatsError",
+        "error_metric",
+    ),
+    "error-metric-of-zeros": (
+        tensor("error_metric", slice(None), 0),
+        "StoredFloatsError",
+        "invertible",
+    ),
 }
 
 
@@ -199,11 +238,17 @@ def make(folder: Path) -> dict[str, tuple[str, str]]:
     base = folder / "base"
     random_index(BASE).save(base)
     whole = base.read_bytes()
-    for name, (change, error, words) in CRAFTED.items():
-        path = folder / f"{name}.poeem"
-        path.write_bytes(whole)
-        craft(path, change)
-        expected[name] = (error, words)
+    found = Encoding(np.eye(4, dtype=np.float32) * 2, parallel_weight=1.0, beam=8)
+    parts = random_parts(Shape(sub_dim=4, family="residual"), np.random.default_rng(0))
+    residual = folder / "residual"
+    build_index_from_codes(**parts, encoding=found).save(residual)
+    for crafted, start in ((CRAFTED, whole), (RESIDUAL, residual.read_bytes())):
+        for name, (change, error, words) in crafted.items():
+            path = folder / f"{name}.poeem"
+            path.write_bytes(start)
+            craft(path, change)
+            expected[name] = (error, words)
+    residual.unlink()
     for name, (data, error, words) in _raw(base).items():
         (folder / f"{name}.poeem").write_bytes(data)
         expected[name] = (error, words)

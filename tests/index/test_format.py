@@ -190,7 +190,7 @@ def refused(change: Change, match: str, error: type[IndexFileError], folder: Pat
 
 
 def test_a_newer_version_says_so(tmp_path):
-    refused(metadata(format_version="3"), "format version 3", IndexVersionError, tmp_path)
+    refused(metadata(format_version="4"), "format version 4", IndexVersionError, tmp_path)
 
 
 def test_product_codes_may_not_say_their_family_in_version_1_and_must_in_version_2(tmp_path):

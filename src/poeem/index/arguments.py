@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from poeem.checks import as_array, check_vectors
-from poeem.errors import DtypeError, IdError, InputError, ShapeError
+from poeem.errors import ConfigError, DtypeError, IdError, InputError, ShapeError
 from poeem.index.codes import MAX_CODEWORDS
-from poeem.types import Array, Family, FloatArray, IntArray, QuantizerParts
+from poeem.types import MAX_BEAM, Array, Encoding, Family, FloatArray, IntArray, QuantizerParts
 
 ORTHONORMAL_TOLERANCE = 1e-3
 PADDING_ID = -1
 
 
 def check_parts(parts: QuantizerParts) -> QuantizerParts:
-    """Return copies of rotation, centroids and codebooks, C-contiguous float32 that fit together.
+    """Return copies of all arrays, C-contiguous float32 that fit together.
 
     Copies, because a layer may share its parameters' memory and go on training.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError: an array has the wrong shape, type or values.
-        InputError: the rotation is not orthonormal.
-        ConfigError: the family is unknown.
+        InputError: the rotation is not orthonormal, or the metric of errors not invertible.
+        ConfigError: the family is unknown, or a number of `Encoding` out of its range.
     """
     family = Family.of(parts.family)
     codebooks = check_vectors("codebooks", parts.codebooks, num_axes=(3,))
@@ -52,7 +52,40 @@ def check_parts(parts: QuantizerParts) -> QuantizerParts:
         None if centroids is None else centroids.copy(),
         codebooks.copy(),
         family,
+        check_encoding(parts.encoding, dim, family),
     )
+
+
+def check_encoding(encoding: Encoding, dim: int, family: str) -> Encoding:
+    """Return a copy that fits vectors of a width.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteError, InputError, ConfigError: as `check_parts`.
+    """
+    beam, weight = encoding.beam, encoding.parallel_weight
+    if type(beam) is not int or not 1 <= beam <= MAX_BEAM:
+        raise ConfigError(f"beam: got {beam!r}, wanted 1 to {MAX_BEAM}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < np.inf:
+        raise ConfigError(f"parallel_weight: got {weight!r}, wanted 0 or more")
+    metric = encoding.error_metric
+    if metric is not None:
+        if family != Family.RESIDUAL:
+            raise ConfigError("error_metric: wanted with residual codes only")
+        metric = check_vectors("error_metric", metric, dim)
+        if len(metric) != dim:
+            raise ShapeError(f"error_metric: got {len(metric)} rows, wanted {dim}")
+        if not is_invertible(metric):
+            raise InputError("error_metric: not invertible")
+        metric = metric.copy()
+    return Encoding(metric, float(weight), beam)
+
+
+def is_invertible(metric: FloatArray) -> bool:
+    """Return whether a finite matrix [dim, dim] has an inverse that float32 holds."""
+    try:
+        return bool(np.isfinite(np.linalg.inv(metric)).all())
+    except np.linalg.LinAlgError:
+        return False
 
 
 def orthonormal_error(rotation: FloatArray) -> float:

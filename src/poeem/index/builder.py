@@ -27,6 +27,7 @@ from poeem.index.search_call import num_cores
 from poeem.quads import renumbered
 from poeem.types import (
     Array,
+    Encoding,
     Family,
     FloatArray,
     IntArray,
@@ -106,6 +107,7 @@ def build_index_from_codes(
     lineage: Mapping[str, Any] | None = None,
     sample_queries: Any = None,
     renumber: bool = False,
+    encoding: Encoding | None = None,
 ) -> Index:
     """Index codes that were made elsewhere.
 
@@ -121,12 +123,15 @@ def build_index_from_codes(
         renumber: number codewords anew, near ones 64 apart, so that searches of 128 or 256
             codewords are faster. `index.codes` are these numbers then, and stand for the same
             codewords. Codebooks of a layer have such numbers from their warm start on.
+        encoding: how the codes were found, so that a `LiveIndex` finds those of new items in the
+            same way; None = by the plain distance.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError: as in `build_index`.
         InputError: a code or list out of its range, or a rotation that is not orthonormal.
     """
-    parts = check_parts(QuantizerParts(rotation, centroids, codebooks, family))
+    encoding = Encoding() if encoding is None else encoding
+    parts = check_parts(QuantizerParts(rotation, centroids, codebooks, family, encoding))
     array = as_array("codes", codes)
     if renumber:
         check_codes(array, parts)
@@ -184,6 +189,7 @@ def _assemble(
         num_items=num_items,
         family=parts.family,
         codebooks=parts.codebooks,
+        encoding=parts.encoding,
         codes=pack(codes, code_bits_for(parts.num_codewords)),
         rotation=parts.rotation,
         centroids=parts.centroids,

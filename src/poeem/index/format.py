@@ -20,6 +20,7 @@ from poeem.index.codes import aligned_zeros
 from poeem.index.contents import IndexContents
 from poeem.index.header import (
     FORMAT_NAME,
+    PLAIN_ENCODING,
     crc_text,
     encode_header,
     normalisation_of,
@@ -44,6 +45,7 @@ def tensors_of(contents: IndexContents) -> dict[str, Array]:
         "rotation": contents.rotation,
         "centroids": contents.centroids,
         "codebooks": contents.codebooks,
+        "error_metric": contents.encoding.error_metric,
         "norms": contents.norms,
         "ids": contents.ids,
         "codes": contents.codes,
@@ -62,7 +64,9 @@ def write_index(contents: IndexContents, path: Path) -> None:
     tensors = tensors_of(contents)
     metadata = {
         "format": FORMAT_NAME,
-        "format_version": str(version_of(contents.family)),
+        "format_version": str(
+            version_of(contents.family, error_metric=contents.encoding.error_metric is not None)
+        ),
         "family": str(contents.family),
         "metric": contents.metric.value,
         "normalisation": normalisation_of(contents.metric),
@@ -78,6 +82,12 @@ def write_index(contents: IndexContents, path: Path) -> None:
     }
     if contents.calibration is not None:
         metadata["calibration"] = to_text(contents.calibration)
+    numbers = {
+        "beam": contents.encoding.beam,
+        "parallel_weight": contents.encoding.parallel_weight,
+    }
+    if numbers != PLAIN_ENCODING:
+        metadata["encoding"] = json.dumps(numbers, separators=(",", ":"))
     if contents.live is not None:
         metadata["live"] = json.dumps(dataclasses.asdict(contents.live), separators=(",", ":"))
     for name, tensor in tensors.items():

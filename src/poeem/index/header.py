@@ -24,10 +24,10 @@ from poeem.errors import (
 from poeem.index.calibration import Calibration, from_values
 from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
 from poeem.index.contents import LiveMark, metric_uses_norms
-from poeem.types import Array, Family, Metric
+from poeem.types import MAX_BEAM, Array, Family, Metric
 
 FORMAT_NAME = "poeem-index"
-FORMAT_VERSION = 2  # the highest there is
+FORMAT_VERSION = 3  # the highest there is
 MAX_HEADER_BYTES = 16 << 20
 LENGTH_BYTES = 8
 DATA_ALIGNMENT = 64  # where tensors start, so that every one of them is aligned for its type
@@ -37,6 +37,9 @@ PREFIX = b'{"__metadata__":{"header_crc32":"'
 CRC_START = LENGTH_BYTES + len(PREFIX)
 CRC_END = CRC_START + 8
 NO_CRC = b"00000000"
+
+# How codes are found where a file does not say so: `Encoding` without its metric.
+PLAIN_ENCODING = {"beam": 1, "parallel_weight": 0.0}
 
 DTYPES = {"F32": "<f4", "I64": "<i8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
 DTYPE_NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
@@ -63,6 +66,8 @@ class Header:
     lineage: Mapping[str, Any]
     calibration: Calibration | None
     live: LiveMark | None
+    beam: int
+    parallel_weight: float
     tensors: Mapping[str, TensorEntry]
     data_start: int
 
@@ -114,14 +119,30 @@ def parse_header(data: memoryview) -> Header:
         values = _parse_json(metadata["calibration"])
         calibration = from_values(values, _count(metadata, "num_lists"))
     live = _parse_live(_parse_json(metadata["live"])) if "live" in metadata else None
-    num_items = _count(metadata, "num_items")
+    numbers = _parse_json(metadata["encoding"]) if "encoding" in metadata else PLAIN_ENCODING
+    beam, weight = _parse_encoding(numbers)
     return Header(
-        metric, family, num_items, metadata, lineage, calibration, live, tensors, header_end
+        metric=metric,
+        family=family,
+        num_items=_count(metadata, "num_items"),
+        metadata=metadata,
+        lineage=lineage,
+        calibration=calibration,
+        live=live,
+        beam=beam,
+        parallel_weight=weight,
+        tensors=tensors,
+        data_start=header_end,
     )
 
 
-def version_of(family: str) -> int:
-    """Return the format version that files of a family get: the least whose readers know it."""
+def version_of(family: str, *, error_metric: bool) -> int:
+    """Return the format version that a file gets: the least whose readers know what is in it.
+
+    error_metric: whether it has one.
+    """
+    if error_metric:
+        return 3
     return 2 if family == Family.RESIDUAL else 1
 
 
@@ -190,7 +211,7 @@ def _family(metadata: Mapping[str, str]) -> Family:
         family = Family(_text(metadata, "family"))
     except ValueError:
         raise HeaderError(f"family: {metadata['family']!r} is unknown") from None
-    if _count(metadata, "format_version") < version_of(family):
+    if _count(metadata, "format_version") < version_of(family, error_metric=False):
         raise HeaderError(f"family: {family} is not in version {metadata['format_version']}")
     return family
 
@@ -265,6 +286,12 @@ def _check_shapes(
         wanted["norms"] = ("F32", (num_items,))
     if "rotation" in tensors:
         wanted["rotation"] = ("F32", (dim, dim))
+    if "error_metric" in tensors:
+        if _count(metadata, "format_version") < version_of(family, error_metric=True):
+            raise HeaderError(f"error_metric: not in version {metadata['format_version']}")
+        if family is not Family.RESIDUAL:
+            raise HeaderError(f"error_metric: not of {family} codes")
+        wanted["error_metric"] = ("F32", (dim, dim))
     if "ids" in tensors:
         wanted["ids"] = ("I64" if tensors["ids"].dtype == "I64" else "U32", (num_items,))
     if "title_offsets" in tensors or "title_bytes" in tensors:
@@ -292,6 +319,17 @@ def _parse_live(values: Mapping[str, Any]) -> LiveMark:
     if any(type(count) is not int or not 0 <= count < 2**63 for count in counts):
         raise HeaderError("live: generation or folded is not a count")
     return LiveMark(series, *counts)
+
+
+def _parse_encoding(values: Mapping[str, Any]) -> tuple[int, float]:
+    if set(values) != set(PLAIN_ENCODING):
+        raise HeaderError("encoding: not beam and parallel_weight")
+    beam, weight = values["beam"], values["parallel_weight"]
+    if type(beam) is not int or not 1 <= beam <= MAX_BEAM:
+        raise HeaderError("encoding: beam is not a count from 1 to 256")
+    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+        raise HeaderError("encoding: parallel_weight is not a number from 0 on")
+    return beam, float(weight)
 
 
 def _text(metadata: Mapping[str, str], name: str) -> str:

@@ -36,7 +36,7 @@ from poeem.index.histogram import histogram
 from poeem.index.lineage import check_expected
 from poeem.index.search_call import MAX_K, check_count, check_search, padded
 from poeem.index.validate import LazyContents, Verify, as_they_are
-from poeem.types import Array, Family, FloatArray, IntArray, Metric, SearchResult
+from poeem.types import Array, Encoding, Family, FloatArray, IntArray, Metric, SearchResult
 
 
 class Index:
@@ -314,6 +314,11 @@ class Index:
         return self._contents.rotation
 
     @property
+    def encoding(self) -> Encoding:
+        """How codes are found; that of new items in a `LiveIndex` too."""
+        return self._contents.encoding
+
+    @property
     def centroids(self) -> FloatArray | None:
         """float32 [num_lists, dim], in rotated space; None without lists."""
         return self._contents.centroids
@@ -362,7 +367,9 @@ class Index:
         total = sum(part_bytes.values())
         info: dict[str, Any] = {
             "path": None if self._path is None else str(self._path),
-            "format_version": version_of(contents.family),
+            "format_version": version_of(
+                contents.family, error_metric=contents.encoding.error_metric is not None
+            ),
             "metric": str(contents.metric),
             "normalisation": normalisation_of(contents.metric),
             "family": str(contents.family),
@@ -374,6 +381,11 @@ class Index:
             "code_bits": contents.code_bits,
             "has_rotation": contents.rotation is not None,
             "has_titles": self.has_titles,
+            "encoding": {
+                "error_metric": contents.encoding.error_metric is not None,
+                "parallel_weight": contents.encoding.parallel_weight,
+                "beam": contents.encoding.beam,
+            },
             "code_bytes_per_item": contents.codes.itemsize * contents.codes.shape[1],
             "bytes_per_item": total / contents.num_items,
             "total_bytes": total,

@@ -116,6 +116,7 @@ def refresh_index(
         metric=index.metric,
         titles=titles,
         lineage=lineage,
+        encoding=parts.encoding,
     )
     if sample_queries is not None:
         made = made.calibrated(sample_queries, *(() if known_k is None else (known_k,)))

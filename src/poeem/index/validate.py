@@ -31,18 +31,23 @@ from poeem.errors import (
     StoredIdsError,
     TitlesError,
 )
-from poeem.index.arguments import ORTHONORMAL_TOLERANCE, PADDING_ID, orthonormal_error
+from poeem.index.arguments import (
+    ORTHONORMAL_TOLERANCE,
+    PADDING_ID,
+    is_invertible,
+    orthonormal_error,
+)
 from poeem.index.codes import CHUNK, in_range
 from poeem.index.contents import IndexContents, Titles
 from poeem.index.engine import native_arrays
 from poeem.index.header import DTYPES, Header, crc_text, parse_header
-from poeem.types import Array, IntArray
+from poeem.types import Array, Encoding, IntArray
 
 # Of a norm: another program may add up in another order.
 NORM_TOLERANCE = 1e-5
 
 # Checked at once whatever was asked for: they are small, and the engine works on copies of some.
-_SMALL = ("codebooks", "centroids", "rotation", "list_offsets")
+_SMALL = ("codebooks", "centroids", "rotation", "list_offsets", "error_metric")
 
 
 class Verify(StrEnum):
@@ -214,6 +219,14 @@ def _check_rotation(contents: IndexContents) -> None:
         raise RotationError(f"rotation: R R^T is off the identity by {error:.3g}")
 
 
+def _check_error_metric(contents: IndexContents) -> None:
+    metric = contents.encoding.error_metric
+    assert metric is not None
+    _check_finite("error_metric", metric)
+    if not is_invertible(metric):
+        raise StoredFloatsError("error_metric: not invertible")
+
+
 def _check_list_offsets(contents: IndexContents) -> None:
     assert contents.list_offsets is not None
     _check_rising("list_offsets", contents.list_offsets, contents.num_items)
@@ -290,6 +303,7 @@ _CHECKS: dict[str, Callable[[IndexContents], None]] = {
     "centroids": _check_centroids,
     "rotation": _check_rotation,
     "list_offsets": _check_list_offsets,
+    "error_metric": _check_error_metric,
     "codes": _check_codes,
     "ids": _check_ids,
     "norms": _check_norms,
@@ -329,6 +343,7 @@ def _contents_of(header: Header, tensors: dict[str, Any]) -> IndexContents:
         family=header.family,
         num_items=header.num_items,
         codebooks=tensors["codebooks"],
+        encoding=Encoding(tensors.get("error_metric"), header.parallel_weight, header.beam),
         codes=tensors["codes"],
         rotation=tensors.get("rotation"),
         centroids=tensors.get("centroids"),

@@ -16,20 +16,24 @@ from poeem.config import BuildConfig
 from poeem.errors import CorruptIndexError, NotAnIndexError
 from poeem.files import atomic_write
 from poeem.index import Index
-from poeem.interchange.plain import PlainArrays
+from poeem.interchange.plain import PlainArrays, encoding_of
 from poeem.types import Array, Family, Metric
 
 _NEEDED = ("codes", "codebooks")
-_OPTIONAL = ("ids", "lists", "centroids", "rotation", "metric", "family", "lineage")
+_OPTIONAL = (
+    *("ids", "lists", "centroids", "rotation", "metric", "family", "lineage"),
+    *("error_metric", "encoding"),
+)
 _TITLES = ("title_bytes", "title_offsets")
 
 
 def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
     """Write an index as arrays named as the arguments of `build_index_from_codes`, atomically.
 
-    codes, codebooks, ids, and as there are any lists, centroids, rotation; metric, family
-    and lineage (JSON) as texts; titles as UTF-8 in `title_bytes`, that of item i from
-    title_offsets[i] up to title_offsets[i + 1]. Items stand in storage order.
+    codes, codebooks, ids, and as there are any lists, centroids, rotation, error_metric; metric,
+    family, lineage and the numbers of `Encoding` (both JSON) as texts; titles as UTF-8 in
+    `title_bytes`, that of item i from title_offsets[i] up to title_offsets[i + 1]. Items stand in
+    storage order.
 
     Raises:
         SaveError: the system refused; what was at `path` is untouched.
@@ -45,6 +49,8 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
         "metric": np.array(plain.metric.value),
         "family": np.array(str(plain.family)),
         "lineage": np.array(json.dumps(dict(plain.lineage))),
+        "error_metric": plain.encoding.error_metric,
+        "encoding": np.array(json.dumps(plain.encoding_values)),
         **_pack_titles(plain.titles),
     }
     there = {name: array for name, array in arrays.items() if array is not None}
@@ -86,6 +92,9 @@ def import_npz(path: str | os.PathLike[str], *, metric: str | None = None) -> In
             metric=Metric.of(metric or _text(arrays, "metric") or BuildConfig().metric),
             lineage=json.loads(_text(arrays, "lineage") or "{}"),
             titles=_unpack_titles(arrays),
+            encoding=encoding_of(
+                json.loads(_text(arrays, "encoding") or "{}"), arrays.get("error_metric")
+            ),
         ).build()
     except (ValueError, IndexError) as error:
         if type(error).__module__.startswith("poeem"):

@@ -4,6 +4,7 @@ items.parquet       id int64, [list int32], code uint8|uint16 [num_subspaces], [
 codebooks.parquet   subspace int32, codeword int32, vector float32 [sub_dim]
 centroids.parquet   list int32, vector float32 [dim]; only with lists
 rotation.parquet    row int32, vector float32 [dim]; only with a rotation
+error_metric.parquet    row int32, vector float32 [dim]; only where codes were found by one
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from poeem.errors import (
     install_hint,
 )
 from poeem.index import Index
-from poeem.interchange.plain import PlainArrays
+from poeem.interchange.plain import PlainArrays, encoding_of
 from poeem.types import Array, Family, Metric
 
 ITEMS = "items.parquet"
@@ -38,8 +39,8 @@ _METADATA = b"poeem"
 def export_parquet(index: Index, folder: str | os.PathLike[str]) -> None:
     """Write an index as a new folder of tables; the module says which. It appears whole or not.
 
-    Rows stand in storage order. Metric, family and lineage are JSON in the metadata of
-    items.parquet, under the key `poeem`.
+    Rows stand in storage order. Metric, family, lineage and the numbers of `Encoding` are JSON in
+    the metadata of items.parquet, under the key `poeem`.
 
     Raises:
         InputError: there is something at `folder` that is not an empty folder.
@@ -96,6 +97,9 @@ def import_parquet(folder: str | os.PathLike[str], *, metric: str | None = None)
         rotation=_ordered(pa, parquet, folder / "rotation.parquet", "row"),
         titles=items["title"].to_pylist() if "title" in names else None,
         lineage=said.get("lineage", {}),
+        encoding=encoding_of(
+            said.get("encoding", {}), _ordered(pa, parquet, folder / "error_metric.parquet", "row")
+        ),
     ).build()
 
 
@@ -116,6 +120,7 @@ def _tables(pa: ModuleType, plain: PlainArrays) -> dict[str, Any]:
             "metric": plain.metric.value,
             "family": str(plain.family),
             "lineage": dict(plain.lineage),
+            "encoding": plain.encoding_values,
         }
     )
     items: dict[str, Any] = {"id": plain.ids}
@@ -139,6 +144,7 @@ def _tables(pa: ModuleType, plain: PlainArrays) -> dict[str, Any]:
     for name, column, matrix in (
         ("centroids.parquet", "list", plain.centroids),
         ("rotation.parquet", "row", plain.rotation),
+        ("error_metric.parquet", "row", plain.encoding.error_metric),
     ):
         if matrix is not None:
             rows = np.arange(len(matrix), dtype=np.int32)

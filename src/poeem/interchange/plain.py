@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from poeem.errors import CorruptIndexError
 from poeem.index import Index, build_index_from_codes
-from poeem.types import Array, Family, FloatArray, IntArray, Metric, QuantizerParts
+from poeem.types import Array, Encoding, Family, FloatArray, IntArray, Metric, QuantizerParts
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class PlainArrays:
     ids: int64 [num_items].
     lists: int32 [num_items]; centroids: float32 [num_lists, dim], rotated; None without lists.
     rotation: float32 [dim, dim], x' = rotation @ x; None = identity.
+    encoding: how the codes were found.
     """
 
     metric: Metric
@@ -33,6 +35,7 @@ class PlainArrays:
     family: str = Family.PRODUCT
     titles: list[str] | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    encoding: Encoding = field(default_factory=Encoding)
 
     @classmethod
     def of(cls, index: Index) -> PlainArrays:
@@ -49,6 +52,7 @@ class PlainArrays:
             family=index.family,
             titles=index.titles(ids) if index.has_titles else None,
             lineage=index.lineage,
+            encoding=index.encoding,
         )
 
     def build(self, *, renumber: bool = False) -> Index:
@@ -65,12 +69,18 @@ class PlainArrays:
             titles=self.titles,
             lineage=self.lineage,
             renumber=renumber,
+            encoding=self.encoding,
         )
 
     def scaled(self, factor: float) -> PlainArrays:
         """Return the arrays of items `factor` times as long."""
         centroids = None if self.centroids is None else self.centroids * factor
         return dataclasses.replace(self, codebooks=self.codebooks * factor, centroids=centroids)
+
+    @property
+    def encoding_values(self) -> dict[str, Any]:
+        """What `encoding_of` reads, but for the metric of errors, as JSON values."""
+        return {"beam": self.encoding.beam, "parallel_weight": self.encoding.parallel_weight}
 
     @property
     def dim(self) -> int:
@@ -91,3 +101,14 @@ class PlainArrays:
     def code_width(self) -> int:
         """The fewest bits that hold a code."""
         return (self.num_codewords - 1).bit_length()
+
+
+def encoding_of(values: Any, error_metric: FloatArray | None) -> Encoding:
+    """Return how codes are found, of `PlainArrays.encoding_values` and the metric of errors.
+
+    Raises:
+        CorruptIndexError: the values are not such.
+    """
+    if not isinstance(values, dict) or not set(values) <= {"beam", "parallel_weight"}:
+        raise CorruptIndexError(f"encoding: got {values!r}, wanted beam and parallel_weight")
+    return Encoding(error_metric, values.get("parallel_weight", 0.0), values.get("beam", 1))

@@ -16,7 +16,7 @@ from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.layer_state import LayerState, Phase
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import query_metric, starting_point
-from poeem.types import Array, FloatArray, QuantizerParts
+from poeem.types import Array, Encoding, FloatArray, QuantizerParts
 
 # A step in so many looks whether the rotation is one: dim^3 operations.
 _STEPS_BETWEEN_CHECKS = 100
@@ -381,6 +381,11 @@ class IndexLayer(LayerState):
             centroids=array(self.centroids) if self.num_lists else None,
             codebooks=array(self.codebooks),
             family=self.config.family,
+            encoding=Encoding(
+                None if self.metric is None else array(self.metric),
+                float(self.config.parallel_weight),
+                self.config.beam,
+            ),
         )
 
     def encode_numpy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -53,8 +54,13 @@ class FrozenQuantizer:
         self._lists = None if frozen.lists is None else frozen.lists.cpu().numpy()
 
     def export_parts(self) -> QuantizerParts:
-        """Return the layer's parts."""
-        return self._layer.export_parts()
+        """Return the layer's parts, and how codes were found."""
+        parts = self._layer.export_parts()
+        if self._beam is None:
+            return parts
+        return dataclasses.replace(
+            parts, encoding=dataclasses.replace(parts.encoding, beam=self._beam)
+        )
 
     def encode_numpy(self, vectors: FloatArray) -> tuple[Array, Array | None]:
         """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
