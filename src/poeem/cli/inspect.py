@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,6 +162,7 @@ def _facts(info: dict[str, Any]) -> dict[str, str]:
         "vectors": f"dim {info['dim']}{', rotated' if info['has_rotation'] else ''}",
         "codes": f"{info['family']}, {info['num_subspaces']} of {info['num_codewords']:,} "
         f"codewords ({info['code_bits']} bits each)",
+        "found by": _found_by(info["family"], info["encoding"]),
         "size": f"{info['file_bytes']:,} bytes; per item {info['code_bytes_per_item']} of code, "
         f"{info['file_bytes'] / info['num_items']:.1f} in all",
         "code use": f"{use['used_codewords']:.1%} of codewords used, "
@@ -175,3 +177,14 @@ def _facts(info: dict[str, Any]) -> dict[str, str]:
             f"median {sizes['median']:g}; {sizes['empty']} empty"
         )
     return facts
+
+
+def _found_by(family: str, encoding: Mapping[str, Any]) -> str:
+    """Return how codes are found, those of new items too."""
+    metric, weight = encoding["error_metric"], encoding["parallel_weight"]
+    words = ["a metric of errors" if metric else "the plain distance"]
+    if weight:
+        words.append(f"errors along the vector by {weight:g} more")
+    if family == "residual":
+        words.append(f"beam {encoding['beam']}")
+    return ", ".join(words)
