@@ -30,9 +30,8 @@ from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import CHANGES_SUFFIX, IndexContents
 from poeem.index.engine import native_arrays, pack_bits
-from poeem.index.format import read_index, tensors_of, write_index
-from poeem.index.header import normalisation_of, version_of
-from poeem.index.histogram import histogram
+from poeem.index.facts import facts_of
+from poeem.index.format import read_index, write_index
 from poeem.index.lineage import check_expected
 from poeem.index.search_call import MAX_K, check_count, check_search, padded
 from poeem.index.validate import LazyContents, Verify, as_they_are
@@ -362,50 +361,7 @@ class Index:
 
     def info(self) -> dict[str, Any]:
         """Return all there is to know about the index, as JSON values; sizes in bytes."""
-        contents = as_they_are(self._contents)
-        part_bytes = {name: tensor.nbytes for name, tensor in tensors_of(contents).items()}
-        total = sum(part_bytes.values())
-        info: dict[str, Any] = {
-            "path": None if self._path is None else str(self._path),
-            "format_version": version_of(
-                contents.family, error_metric=contents.encoding.error_metric is not None
-            ),
-            "metric": str(contents.metric),
-            "normalisation": normalisation_of(contents.metric),
-            "family": str(contents.family),
-            "dim": contents.dim,
-            "num_items": contents.num_items,
-            "num_lists": contents.num_lists,
-            "num_subspaces": contents.num_subspaces,
-            "num_codewords": contents.num_codewords,
-            "code_bits": contents.code_bits,
-            "has_rotation": contents.rotation is not None,
-            "has_titles": self.has_titles,
-            "encoding": {
-                "error_metric": contents.encoding.error_metric is not None,
-                "parallel_weight": contents.encoding.parallel_weight,
-                "beam": contents.encoding.beam,
-            },
-            "code_bytes_per_item": contents.codes.itemsize * contents.codes.shape[1],
-            "bytes_per_item": total / contents.num_items,
-            "total_bytes": total,
-            "part_bytes": part_bytes,
-            "created": contents.created,
-            "library_version": contents.library_version,
-            "lineage": self.lineage,
-        }
-        if contents.list_offsets is not None:
-            sizes = np.diff(contents.list_offsets)
-            info["list_sizes"] = {
-                "min": int(sizes.min()),
-                "median": float(np.median(sizes)),
-                "max": int(sizes.max()),
-                "empty": int((sizes == 0).sum()),
-                "histogram": histogram(sizes),
-            }
-        if contents.calibration is not None:
-            info["calibration"] = dataclasses.asdict(contents.calibration)
-        return info
+        return {"path": None if self._path is None else str(self._path), **facts_of(self._contents)}
 
     def _allowed_positions(self, allowed: Any) -> Array:
         """Return a filter as bool [num_items], in storage order."""
