@@ -3,7 +3,8 @@
 RUN is the folder of `poeem train gowalla`; TWIN has vectors.npy and queries.npy of the float twin,
 which `poeem compare` leaves in runs/compare. Both answer 200 items a query, of which the
 100 best that are no training items count. hnswlib's links and ef are swept, and the fastest of its
-settings whose recall is at least ours is what we are compared with.
+settings whose recall is at least ours is what we are compared with; where none has as much, the
+fastest of those that find most.
 
 POEEM_DATA=data python benchmarks/engine/task.py RUN TWIN
 """
@@ -78,17 +79,17 @@ def main() -> None:
         finally:
             for rival in rivals:
                 rival.close()
-    best: dict[str, Any] = {}
     mine = points["poeem best"]
+    rivals_points = {name: point for name, point in points.items() if name.startswith("hnswlib")}
+    most = max(point["recall@100"] for point in rivals_points.values())
+    wanted = min(mine["recall@100"], most)
+    level = {name: p for name, p in rivals_points.items() if p["recall@100"] >= wanted}
+    best: dict[str, Any] = {}
     for case in [key for key in mine if key.endswith("thread")]:
-        level = {
-            name: point
-            for name, point in points.items()
-            if name.startswith("hnswlib") and point["recall@100"] >= mine["recall@100"]
-        }
         name = min(level, key=lambda n: level[n][case]["p50_ms"])
         best[case] = {
             "hnswlib": name,
+            "as_much_recall": most >= mine["recall@100"],
             "times_ours": round(level[name][case]["p50_ms"] / mine[case]["p50_ms"], 2),
             "its_bytes_over_ours": round(level[name]["index_bytes"] / mine["index_bytes"], 1),
         }
