@@ -270,7 +270,7 @@ def _growing_bytes(index: Index) -> float:
     Codes fill blocks of 256 items: what the last one has too many does not grow.
     """
     info = index.info()
-    fixed = ("codes", "codebooks", "rotation", "centroids", "list_offsets")
+    fixed = ("codes", "codebooks", "rotation", "centroids", "list_offsets", "error_metric")
     rest = sum(size for name, size in info["part_bytes"].items() if name not in fixed)
     return round(float(info["code_bytes_per_item"] + rest / index.num_items), 2)
 
