@@ -360,7 +360,7 @@ def table() -> str:
         for name in ("engine_flat", "engine_flat_zen4")
     )
     texts = result("text")["figures"]["tldr-pages"]
-    turn = result("rotation_cost")["one_step"]["dim 512"]
+    turns = [result(name) for name in ("rotation_cost", "rotation_cost_intel")]
     worst = max(v["ratio"] for v in memory.values())
     exchange = result("interchange")["summary"]
     kills, live = result("kills"), result("live")["results"]
@@ -400,8 +400,12 @@ def table() -> str:
         ),
         (
             "a step of the rotation (greedy Givens, dim 512) against one SVD, processor time",
-            f"{turn['svd_over_givens_processor']:.1f}x cheaper",
-            link("rotation_cost"),
+            ", ".join(
+                f"{one['one_step']['dim 512']['svd_over_givens_processor']:.1f}x cheaper on "
+                f"{one['machine']['processor'].replace('(R)', '').removesuffix(' Processor')}"
+                for one in turns
+            ),
+            f"{link('rotation_cost')}, {link('rotation_cost_intel')}",
         ),
         (
             "trained model to index on disk, 1,000,000 items, against Faiss train and add",
