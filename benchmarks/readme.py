@@ -475,15 +475,16 @@ OF_RUN = "the run's codes"  # in new_items.json
 
 def new_items() -> str:
     """Return what codes that a live index finds are worth, set by set."""
-    told = []
-    for data, found in result("new_items")["results"].items():
+    told, results = [], result("new_items")["results"]
+    num_seeds = min(len(found["runs"]) for found in results.values())
+    for data, found in results.items():
         mean = found["mean"]
         told.append(
             f"{data} {mean['added, found as the index says']:.4f}, codes of the run "
             f"{mean[OF_RUN]:.4f}, the nearest codewords "
             f"{mean['added, by the plain distance']:.4f}"
         )
-    return "; ".join(told) + " (means of 3 seeds)"
+    return "; ".join(told) + f" (means of {num_seeds} seeds)"
 
 
 def rendered(text: str, blocks: dict[str, str]) -> str:

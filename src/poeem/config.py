@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from poeem.errors import ConfigError
+from poeem.types import MAX_BEAM, MAX_PARALLEL_WEIGHT
 
 T = TypeVar("T")
 
@@ -101,7 +102,10 @@ class LayerConfig(_Checked):
         None, "learn a rotation of the vectors; none = for product codes, which need it"
     )
     beam: int = setting(
-        1, "residual codes: partial sums kept in the search for codes; 1 = greedy", low=1, high=256
+        1,
+        "residual codes: partial sums kept in the search for codes; 1 = greedy",
+        low=1,
+        high=MAX_BEAM,
     )
     query_power: float = setting(
         0.5,
@@ -116,7 +120,7 @@ class LayerConfig(_Checked):
         "queries that want it; 2 to 8 for vectors that were trained without codes and are searched "
         "by inner product",
         low=0,
-        high=1000,
+        high=MAX_PARALLEL_WEIGHT,
     )
     quantizer_dropout: float | None = setting(
         None,
@@ -154,7 +158,7 @@ class LayerConfig(_Checked):
         "rounds over codes and codewords in the warm start: of residual codes, or where "
         "parallel_weight is not 0",
         low=0,
-        high=1000,
+        high=MAX_PARALLEL_WEIGHT,
     )
     revive_window: int = setting(
         32,

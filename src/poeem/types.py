@@ -16,7 +16,13 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Array = NDArray[Any]
 
+# Bounds of `Encoding`, and of a layer's settings.
 MAX_BEAM = 256
+MAX_PARALLEL_WEIGHT = 1000
+
+# Passes over product codes where errors along the vector cost more; nearly all stay after three or
+# four.
+MOST_PASSES = 20
 
 
 class Metric(StrEnum):
@@ -82,12 +88,12 @@ class SearchResult(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the codes of a vector x are found: by the least |M e|^2 + w <e, x / |x|>^2.
+    """How the codes of a vector x are found: by the least |E e|^2 + w <e, x / |x|>^2.
 
     e = x - T(x) is the error, in rotated space. Searching needs none of it; new items do.
 
-    error_metric: M, float32 [dim, dim], invertible; None = the identity. Residual codes only.
-    parallel_weight: w, 0 or more.
+    error_metric: E, float32 [dim, dim], invertible; None = the identity. Residual codes only.
+    parallel_weight: w, 0 to 1000.
     beam: residual codes: partial sums kept in the search for a code, 1 to 256.
     """
 
@@ -137,7 +143,7 @@ class QuantizerParts:
 
     @cached_property
     def weighed_codebooks(self) -> FloatArray:
-        """M u for every codeword u, of the shape of `codebooks`; see `Encoding`."""
+        """E u for every codeword u, of the shape of `codebooks`; see `Encoding`."""
         metric = self.encoding.error_metric
         if metric is None:
             return self.codebooks

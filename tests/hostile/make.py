@@ -143,6 +143,11 @@ CRAFTED: dict[str, tuple[Change, str, str]] = {
         "HeaderError",
         "parallel_weight",
     ),
+    "encoding-of-giant-weight": (
+        metadata(encoding=f'{{"beam":1,"parallel_weight":{10**400}}}'),
+        "HeaderError",
+        "parallel_weight",
+    ),
     "encoding-of-another-kind": (metadata(encoding='{"beams":1}'), "HeaderError", "encoding"),
     "error-metric-before-its-version": (
         _renamed("rotation", "error_metric"),

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 import poeem
-from poeem.errors import ConfigError, CorruptIndexError, InputError, NonFiniteError, ShapeError
+from poeem.errors import (
+    ConfigError,
+    CorruptIndexError,
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    ShapeError,
+)
 from poeem.index.encode import costly_direction, encode
 from poeem.quantize import along
 from poeem.types import Encoding, QuantizerParts
@@ -100,6 +107,13 @@ def test_a_refreshed_index_has_that_of_today(tmp_path):
     assert made.encoding.beam == 2
 
 
+def test_a_layer_that_was_told_of_no_queries_has_the_plain_metric():
+    layer = poeem.IndexLayer(dim=DIM, num_subspaces=4, num_codewords=32)
+    layer.warm_start(torch.from_numpy(vectors(2000, 0)))
+    assert layer.export_parts().encoding.error_metric is None
+    assert poeem.build_index(layer.eval(), None, vectors(50, 2)).info()["format_version"] == 2
+
+
 @pytest.mark.parametrize("with_metric", [False, True])
 def test_the_costly_direction_is_that_of_torch(with_metric):
     x = vectors(50, 4)
@@ -115,11 +129,13 @@ def test_the_costly_direction_is_that_of_torch(with_metric):
 @pytest.mark.parametrize(
     ("encoding", "family", "error", "words"),
     [
+        ({"beam": 3}, "residual", DtypeError, "got dict, wanted a poeem.Encoding"),
         (Encoding(beam=0), "residual", ConfigError, "beam: got 0"),
         (Encoding(beam=257), "residual", ConfigError, "beam: got 257"),
         (Encoding(beam=True), "residual", ConfigError, "beam: got True"),
         (Encoding(parallel_weight=-1.0), "product", ConfigError, "parallel_weight: got -1.0"),
         (Encoding(parallel_weight=np.nan), "product", ConfigError, "parallel_weight: got nan"),
+        (Encoding(parallel_weight=10**400), "product", ConfigError, "parallel_weight: got 1000"),
         (Encoding(parallel_weight="1"), "product", ConfigError, "parallel_weight: got '1'"),
         (Encoding(np.eye(4, dtype="f4")), "product", ConfigError, "residual codes only"),
         (Encoding(np.eye(5, dtype="f4")), "residual", ShapeError, "error_metric"),

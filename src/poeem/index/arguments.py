@@ -10,7 +10,16 @@ import numpy as np
 from poeem.checks import as_array, check_vectors
 from poeem.errors import ConfigError, DtypeError, IdError, InputError, ShapeError
 from poeem.index.codes import MAX_CODEWORDS
-from poeem.types import MAX_BEAM, Array, Encoding, Family, FloatArray, IntArray, QuantizerParts
+from poeem.types import (
+    MAX_BEAM,
+    MAX_PARALLEL_WEIGHT,
+    Array,
+    Encoding,
+    Family,
+    FloatArray,
+    IntArray,
+    QuantizerParts,
+)
 
 ORTHONORMAL_TOLERANCE = 1e-3
 PADDING_ID = -1
@@ -62,11 +71,13 @@ def check_encoding(encoding: Encoding, dim: int, family: str) -> Encoding:
     Raises:
         ShapeError, DtypeError, NonFiniteError, InputError, ConfigError: as `check_parts`.
     """
+    if not isinstance(encoding, Encoding):
+        raise DtypeError(f"encoding: got {type(encoding).__name__}, wanted a poeem.Encoding")
     beam, weight = encoding.beam, encoding.parallel_weight
     if type(beam) is not int or not 1 <= beam <= MAX_BEAM:
         raise ConfigError(f"beam: got {beam!r}, wanted 1 to {MAX_BEAM}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < np.inf:
-        raise ConfigError(f"parallel_weight: got {weight!r}, wanted 0 or more")
+    if type(weight) not in (int, float) or not 0 <= weight <= MAX_PARALLEL_WEIGHT:
+        raise ConfigError(f"parallel_weight: got {weight!r}, wanted 0 to {MAX_PARALLEL_WEIGHT}")
     metric = encoding.error_metric
     if metric is not None:
         if family != Family.RESIDUAL:

@@ -49,7 +49,7 @@ class LiveMark:
 class IndexContents(QuantizerParts):
     """The parts of an index and its items, which are sorted by list, and by id within a list.
 
-    rotation, centroids, codebooks, family: see `QuantizerParts`.
+    rotation, centroids, codebooks, family, encoding: see `QuantizerParts`.
     list_offsets: int64 [num_lists + 1]; None = no lists.
     codes: uint8|uint16 [num_blocks, packed columns, BLOCK_ITEMS], see `poeem.index.codes`.
     ids: uint32|int64 [num_items]; None = the ids are 0..num_items-1 in storage order.

@@ -7,12 +7,18 @@ import numpy as np
 from poeem import _native
 from poeem.index.codes import code_bits_for, packed_dtype
 from poeem.index.kernels import wanted_kernel
-from poeem.types import Array, Encoding, Family, FloatArray, IntArray, QuantizerParts
+from poeem.types import (
+    MOST_PASSES,
+    Array,
+    Encoding,
+    Family,
+    FloatArray,
+    IntArray,
+    QuantizerParts,
+)
 
-# Of product codes, where errors along the vector cost more: nearly all stay after three or four.
-MOST_PASSES = 20
 
-
+@np.errstate(over="ignore", invalid="ignore")  # near the end of float32 all codes are as good
 def encode(
     parts: QuantizerParts, vectors: FloatArray, num_threads: int = 1, *, beam: int | None = None
 ) -> tuple[Array, Array | None]:
@@ -65,7 +71,7 @@ def encode(
 
 
 def costly_direction(rotated: FloatArray, encoding: Encoding) -> FloatArray | None:
-    """Return a_i with <M e, a_i>^2 = w <e, x_i / |x_i|>^2 for every e, float32 [n, dim].
+    """Return a_i with <E e, a_i>^2 = w <e, x_i / |x_i|>^2 for every e, float32 [n, dim].
 
     None where w is 0. The same for torch is `poeem.quantize.along.costly_direction`.
     """

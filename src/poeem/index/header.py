@@ -24,7 +24,7 @@ from poeem.errors import (
 from poeem.index.calibration import Calibration, from_values
 from poeem.index.codes import CODES_ALIGNMENT, MAX_CODEWORDS, code_bits_for, packed_shape
 from poeem.index.contents import LiveMark, metric_uses_norms
-from poeem.types import MAX_BEAM, Array, Family, Metric
+from poeem.types import MAX_BEAM, MAX_PARALLEL_WEIGHT, Array, Family, Metric
 
 FORMAT_NAME = "poeem-index"
 FORMAT_VERSION = 3  # the highest there is
@@ -327,8 +327,8 @@ def _parse_encoding(values: Mapping[str, Any]) -> tuple[int, float]:
     beam, weight = values["beam"], values["parallel_weight"]
     if type(beam) is not int or not 1 <= beam <= MAX_BEAM:
         raise HeaderError("encoding: beam is not a count from 1 to 256")
-    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
-        raise HeaderError("encoding: parallel_weight is not a number from 0 on")
+    if type(weight) not in (int, float) or not 0 <= weight <= MAX_PARALLEL_WEIGHT:
+        raise HeaderError("encoding: parallel_weight is not a number from 0 to 1000")
     return beam, float(weight)
 
 

@@ -372,6 +372,10 @@ class IndexLayer(LayerState):
         """
         self._require_warm("the index's parts")
 
+        metric = self.metric
+        if metric is not None and torch.equal(metric, torch.eye(self.dim).to(metric)):
+            metric = None  # nobody said what is asked for
+
         def array(parameter: Tensor) -> FloatArray:
             exported: FloatArray = parameter.detach().float().cpu().numpy().copy()
             return exported
@@ -382,7 +386,7 @@ class IndexLayer(LayerState):
             codebooks=array(self.codebooks),
             family=self.config.family,
             encoding=Encoding(
-                None if self.metric is None else array(self.metric),
+                None if metric is None else array(metric),
                 float(self.config.parallel_weight),
                 self.config.beam,
             ),

@@ -11,11 +11,10 @@ from poeem import _native
 from poeem.quantize.along import best_move
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.nearest import is_native, nearest
+from poeem.types import MOST_PASSES
 
 # Floats of the costs held at once.
 _BLOCK = 2**21
-# Nearly all codes stay after three or four.
-_MOST_PASSES = 20
 
 
 def split(vectors: Tensor, num_subspaces: int) -> Tensor:
@@ -48,7 +47,7 @@ def assign(residuals: Tensor, codebooks: Tensor, along: Tensor | None = None) ->
         residuals.detach().contiguous().numpy(),
         codebooks.detach().contiguous().numpy(),
         along.detach().contiguous().numpy(),
-        num_passes=_MOST_PASSES,
+        num_passes=MOST_PASSES,
         num_threads=torch.get_num_threads(),
         kernel=os.environ.get(_native.KERNEL_VARIABLE, ""),
     )
@@ -66,7 +65,7 @@ def descend_by_torch(x: Tensor, codebooks: Tensor, along: Tensor, codes: Tensor)
 def _descend(x: Tensor, codebooks: Tensor, along: Tensor, codes: Tensor) -> Tensor:
     """Return codes of the least cost that changing one at a time leads to."""
     moving = torch.arange(len(x), device=x.device)
-    for _ in range(_MOST_PASSES):
+    for _ in range(MOST_PASSES):
         before = codes[moving]
         after = _one_pass(x[moving], codebooks, along[moving], before)
         codes = codes.index_copy(0, moving, after)
