@@ -51,6 +51,10 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "codewords a hundredth as fast": {"train": {"codebook_learning_rate": 3e-5}},
     "gradient to codewords too": {"layer": {"gradient": "both"}},
     "commitment 0.1": {"layer": {"commitment_weight": 0.1}},
+    "a tenth of the weight on distortion": {"layer": {"distortion_weight": 1.0}},
+    "ten times the weight on distortion": {"layer": {"distortion_weight": 100.0}},
+    "temperature 0.05 from the warm start on": {"model": {"temperature": 0.05}},
+    "temperature 0.1 from the warm start on": {"model": {"temperature": 0.1}},
     "errors along the vector cost twice as much": {"layer": {"parallel_weight": 1.0}},
     "errors along the vector cost five times as much": {"layer": {"parallel_weight": 4.0}},
     "no frozen epoch": {"train": {"frozen_epochs": 0}},
@@ -77,9 +81,11 @@ MADE = ("mean", "verdicts", "rows")
 
 def changed(config: Config, change: dict[str, dict[str, Any]]) -> Config:
     """Return the settings with a change."""
-    layer = dataclasses.replace(config.layer, **change.get("layer", {}))
-    train = dataclasses.replace(config.train, **change.get("train", {}))
-    return dataclasses.replace(config, layer=layer, train=train)
+    sections = {
+        name: dataclasses.replace(getattr(config, name), **values)
+        for name, values in change.items()
+    }
+    return dataclasses.replace(config, **sections)
 
 
 def row_of(

@@ -158,7 +158,7 @@ class LayerConfig(_Checked):
         "rounds over codes and codewords in the warm start: of residual codes, or where "
         "parallel_weight is not 0",
         low=0,
-        high=MAX_PARALLEL_WEIGHT,
+        high=1000,
     )
     revive_window: int = setting(
         32,

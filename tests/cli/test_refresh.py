@@ -131,7 +131,7 @@ def frozen(run, tmp_path_factory):
     state.layer.train()
     train(state, prepare(trained.config).pairs)
     assert torch.equal(weights[:30], kept)
-    state.freeze()
+    state.freeze(before.beam)
     state.frozen.codes[:30] = before.codes[:30]
     save_checkpoint(state, folder / "checkpoint.safetensors")
     return folder

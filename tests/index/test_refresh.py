@@ -1,5 +1,7 @@
 """Yesterday's index and today's vectors: the index of a whole build, and what changed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from poeem.index.refresh import (
     save_checksums,
     vector_checksums,
 )
-from poeem.types import Metric, QuantizerParts
+from poeem.types import Encoding, Metric, QuantizerParts
 from tests.index.helpers import random_queries
 
 
@@ -99,6 +101,29 @@ def test_parts_alone_will_do(family):
     vectors[3] += 1
     made = refresh_index(index, parts, ids, vectors, checksums=checksums)
     assert (made.same_layer, made.num_encoded) == (True, 1)
+    assert_same_index(made.index, poeem.build_index(parts, ids, vectors, metric="l2"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"error_metric": 2}, {"error_metric": None}, {"beam": 4}, {"parallel_weight": 3.0}]
+)
+def test_where_codes_are_found_in_another_way_all_are_encoded(change):
+    rng = np.random.default_rng(0)
+    codebooks = rng.standard_normal((4, 16, 8)).astype(np.float32)
+    metrics = {seed: np.random.default_rng(seed).standard_normal((8, 8)) for seed in (1, 2)}
+    metrics = {seed: metric.astype(np.float32) for seed, metric in metrics.items()}
+    before = Encoding(metrics[1])
+    if "error_metric" in change:
+        change = {"error_metric": metrics.get(change["error_metric"])}
+    now = dataclasses.replace(before, **change)
+    parts = QuantizerParts(None, None, codebooks, "residual", before)
+    ids, vectors, index, checksums = yesterday(parts)
+    same = refresh_index(index, parts, ids, vectors, checksums=checksums)
+    assert (same.same_layer, same.num_encoded) == (True, 0)
+    parts = dataclasses.replace(parts, encoding=now)
+    made = refresh_index(index, parts, ids, vectors, checksums=checksums)
+    assert (made.same_layer, made.num_encoded) == (False, 60)
+    assert made.codes_changed > 0
     assert_same_index(made.index, poeem.build_index(parts, ids, vectors, metric="l2"))
 
 

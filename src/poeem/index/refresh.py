@@ -34,7 +34,8 @@ class Refreshed:
     checksums: uint64 [num_items] of the vectors, in storage order; see `save_checksums`.
     num_kept, num_added, num_removed: items by id.
     num_encoded: vectors that were encoded; of the others codes were taken over.
-    same_layer: whether rotation, centroids and codebooks are those of the index before, to the bit.
+    same_layer: whether rotation, centroids, codebooks and the way codes are found (`Encoding`) are
+        those of the index before, to the bit.
     compared: whether checksums of the vectors of the index before were there to compare with.
     codes_changed, lists_changed: share of the items kept; of lists None where there are none.
     """
@@ -67,10 +68,10 @@ def refresh_index(
 ) -> Refreshed:
     """Encode today's vectors with today's layer into an index with the metric of yesterday's.
 
-    Where the layer is frozen, that is rotation, centroids and codebooks are those of the index to
-    the bit, only new and changed vectors are encoded. What has changed is known by 64-bit checksums
-    of the vectors (a changed vector passes for an old one once in 2^64); without `checksums` of the
-    vectors before, all are encoded.
+    Where the layer is frozen, that is rotation, centroids, codebooks and the way codes are found
+    (`Encoding`) are those of the index to the bit, only new and changed vectors are encoded. What
+    has changed is known by 64-bit checksums of the vectors (a changed vector passes for an old one
+    once in 2^64); without `checksums` of the vectors before, all are encoded.
 
     Args:
         index: of yesterday; it stays as it is.
@@ -218,13 +219,16 @@ def _rows_of(ids: IntArray, wanted: IntArray) -> IntArray:
 
 
 def same_parts(index: Index, parts: QuantizerParts) -> bool:
-    """Return whether rotation, centroids and codebooks are those of an index, to the bit."""
+    """Return whether parts are those of an index, and find codes in the same way, to the bit."""
+    old, new = index.encoding, parts.encoding
     pairs = (
+        (old.error_metric, new.error_metric),
         (index.rotation, parts.rotation),
         (index.centroids, parts.centroids),
         (index.codebooks, parts.codebooks),
     )
-    if index.family != parts.family:
+    alike = (old.beam, old.parallel_weight) == (new.beam, new.parallel_weight)
+    if index.family != parts.family or not alike:
         return False
     return all(a is b if a is None or b is None else bool(np.array_equal(a, b)) for a, b in pairs)
 
