@@ -36,7 +36,7 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
-from poeem.training.twin import TwinFolder, few_steps, settings_mark
+from poeem.training.twin import LeftOpen, TwinFolder, left_open, settings_mark
 
 OURS = "ours"
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
@@ -89,13 +89,18 @@ def changed(config: Config, change: dict[str, dict[str, Any]]) -> Config:
 
 
 def row_of(
-    name: str, recipe: Config, num_bytes: int, found: dict[str, float], twin: TwinFolder, few: int
+    name: str,
+    recipe: Config,
+    num_bytes: int,
+    found: dict[str, float],
+    twin: TwinFolder,
+    left: LeftOpen,
 ) -> dict[str, Any]:
     """Return a row of the result file: recall of T(x), and beside it that of the float vectors.
 
     Args:
         recipe: what was changed; `settings` and `recipe` of the row are the marks of both.
-        few: see `mark_of`.
+        left: see `mark_of`.
     """
     exact = twin.figures()["recall@100"]
     measured = {key: found[f"quantized_{key}"] for key in METRICS}
@@ -103,18 +108,18 @@ def row_of(
     measured |= {"own_float_recall@100": found["recall@100"], "twin_recall@100": exact}
     measured |= {"over_twin": measured["recall@100"] / exact}
     about = {"seed": recipe.train.seed, "bytes": num_bytes, "name": name, "label": name}
-    about |= {"kind": "joint", "settings": mark_of(recipe, name, few)}
-    about |= {"recipe": mark_of(recipe, OURS, few)}
+    about |= {"kind": "joint", "settings": mark_of(recipe, name, left)}
+    about |= {"recipe": mark_of(recipe, OURS, left)}
     about |= {"bytes_per_item": num_bytes, "build_seconds": None}
     return {**about, **{key: round(value, 5) for key, value in measured.items()}}
 
 
-def mark_of(recipe: Config, name: str, few: int) -> str:
+def mark_of(recipe: Config, name: str, left: LeftOpen) -> str:
     """Return the mark of all settings of a row, those that nobody changed among them.
 
-    few: what `few_steps` says of the data.
+    left: what settings left open come to with the data.
     """
-    return settings_mark(changed(recipe, CHANGES[name]), joint=True, few_steps=few)
+    return settings_mark(changed(recipe, CHANGES[name]), joint=True, left=left)
 
 
 def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
@@ -186,7 +191,7 @@ def main() -> None:
     config = dataclasses.replace(config, data=held_out)
     prepared = prepare(config)
     evaluation = measured_pairs(config, prepared)
-    few = few_steps(prepared, config.train)
+    left = left_open(prepared, config)
     facts = {"data": options.data, "measured_on": "validation pairs", "config": config.to_dict()}
     results = ResultFile(path, {"benchmark": path.stem, **circumstances(), **facts})
     for seed in options.seeds:
@@ -196,7 +201,7 @@ def main() -> None:
         twin.train(Bar)
         for name in names:
             recipe = recipe_config("ours-residual", seeded, options.bytes, seed)
-            if results.has(seed, options.bytes, name, mark_of(recipe, name, few)):
+            if results.has(seed, options.bytes, name, mark_of(recipe, name, left)):
                 continue
             state = twin.joint_state(changed(recipe, CHANGES[name]))
             start = time.perf_counter()
@@ -206,7 +211,7 @@ def main() -> None:
             state.layer.eval()
             found = evaluate_state(state, evaluation, prepared.pairs)
             spent = {"spent_seconds": round(time.perf_counter() - start, 1)}
-            row = row_of(name, recipe, options.bytes, found, twin, few)
+            row = row_of(name, recipe, options.bytes, found, twin, left)
             results.add({**row, **spent, **stamp()})
             say(f"{name}: recall@100 {found['quantized_recall@100']:.4f}")
     results.save()

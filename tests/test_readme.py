@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from poeem.config import Config
+from poeem.training.twin import LeftOpen
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -168,12 +169,16 @@ def test_an_ablation_compares_rows_of_one_recipe(monkeypatch):
     ablation = importlib.import_module("ablation")
     recipe = Config()
     older = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, learning_rate=0.5))
-    assert ablation.mark_of(recipe, "ours", 100) != ablation.mark_of(older, "ours", 100)
-    assert ablation.mark_of(recipe, "ours", 100) != ablation.mark_of(recipe, "commitment 0.1", 100)
+    assert ablation.mark_of(recipe, "ours", LeftOpen()) != ablation.mark_of(
+        older, "ours", LeftOpen()
+    )
+    assert ablation.mark_of(recipe, "ours", LeftOpen()) != ablation.mark_of(
+        recipe, "commitment 0.1", LeftOpen()
+    )
 
     def row(name, config, recall, seed=0):
-        marks = {"settings": ablation.mark_of(config, name, 100)}
-        marks["recipe"] = ablation.mark_of(config, "ours", 100)
+        marks = {"settings": ablation.mark_of(config, name, LeftOpen())}
+        marks["recipe"] = ablation.mark_of(config, "ours", LeftOpen())
         return {"seed": seed, "bytes": 8, "name": name, "recall@100": recall, **marks}
 
     rows = [

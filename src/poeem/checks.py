@@ -14,6 +14,11 @@ MAX_ROWS_NAMED = 10
 _FEW = 1 << 14
 
 
+def seed_in_range(number: int) -> int:
+    """Return a seed that generators take, 0 to 2^63 - 1: the number itself where it is one."""
+    return number % 2**63
+
+
 def as_array(name: str, value: Any) -> Array:
     """Return a torch tensor, an array or a sequence as a NumPy array, copying only if it must.
 
@@ -25,7 +30,10 @@ def as_array(name: str, value: Any) -> Array:
         try:
             return np.asarray(value.numpy())
         except TypeError as error:
-            raise DtypeError(f"{name}: got {value.dtype}, which NumPy cannot hold") from error
+            raise DtypeError(
+                f"{name}: got {value.dtype}, which NumPy cannot hold; wanted float32, which "
+                ".float() makes of it"
+            ) from error
     try:
         return np.asarray(value)
     except (ValueError, OverflowError) as error:
@@ -58,6 +66,7 @@ def check_vectors(
     *,
     num_axes: tuple[int, ...] = (2,),
     first_row: int = 0,
+    may_be_empty: bool = False,
 ) -> FloatArray:
     """Return vectors as C-contiguous float32, or say what is wrong with them.
 
@@ -67,6 +76,7 @@ def check_vectors(
         dim: the wanted length of a vector; None = any.
         num_axes: the allowed numbers of dimensions.
         first_row: added to the rows named by NonFiniteError.
+        may_be_empty: whether no rows at all will do.
 
     Raises:
         DtypeError: not float32 or float16.
@@ -79,7 +89,7 @@ def check_vectors(
     if array.ndim not in num_axes:
         wanted = " or ".join(map(str, num_axes))
         raise ShapeError(f"{name}: got shape {array.shape}, wanted {wanted} dimensions")
-    if array.size == 0:
+    if array.size == 0 and not (may_be_empty and 0 not in array.shape[1:]):
         raise ShapeError(f"{name}: got shape {array.shape}, which is empty")
     if dim is not None and array.shape[-1] != dim:
         raise ShapeError(f"{name}: got width {array.shape[-1]}, wanted {dim}")

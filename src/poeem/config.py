@@ -237,7 +237,8 @@ class TrainConfig(_Checked):
         None,
         "last epochs in which codes and item tower stay, and codewords and query tower learn from "
         "the retrieval loss; none = 1, or half of those after the warm start where codes would "
-        "freeze after fewer steps than refit_below; a float twin has none",
+        "freeze after fewer steps than refit_below; a float twin has none; of texts with one table "
+        "for both towers the table goes on",
         low=0,
     )
     refit_below: int | None = setting(

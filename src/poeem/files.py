@@ -49,6 +49,28 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def file_lock(path: str | Path) -> Iterator[None]:
+    """Wait until no other process is in here for `path`; the lock is a hidden file beside it.
+
+    Raises:
+        SaveError: the folder is missing or not writable.
+    """
+    target = Path(path)
+    try:
+        handle = os.open(target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise SaveError(f"{target}: cannot write there: {error}") from error
+    try:
+        with suppress(ImportError, OSError):  # a file system without locks: as well as it goes
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _refuse_devices(target: Path) -> None:
     try:
         mode = target.stat().st_mode

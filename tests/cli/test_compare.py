@@ -142,3 +142,35 @@ def test_what_cannot_be_compared(words, message, toys):
     call = Call("compare", toys, *words)
     assert call.code == 2
     assert message in call.err
+
+
+def test_rows_of_other_data_or_settings_are_in_no_verdict(toys, tmp_path):
+    words = ("compare", toys, *SMALL, *ONLY, "--out", tmp_path / "out")
+    path = tmp_path / "out" / "compare_toys.json"
+    assert Call(*words).code == 0
+    first = rows_of(path)
+    # Other settings of our row alone: the rivals' are of a twin that it has nothing to do with.
+    call = Call(*words[:-4], "--only", "ours", "--epochs", "3", "--out", tmp_path / "out")
+    assert call.code == 0, call.err
+    assert "4 rows of other data or settings are in no table" in call.err
+    found = json.loads(path.read_text())
+    assert [mean["name"] for mean in found["mean"]] == [OURS]
+    assert found["verdicts"] == []
+    assert len(found["rows"]) == 4
+    # Other pairs of the same users and items, in a file of the same name.
+    write_table(toys, num_users=150, num_items=300, pairs_per_user=20, seed=5)
+    assert Call(*words).code == 0
+    second = rows_of(path)
+    assert {row["data"] for row in first}.isdisjoint({row["data"] for row in second})
+    for name in ("float", "pq", OURS):
+        one, other = (next(r for r in rows if r["name"] == name) for rows in (first, second))
+        assert one["recall@100"] != other["recall@100"]
+
+
+def test_too_few_items_for_faiss_is_said_in_a_line(tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.chdir(tmp_path)
+    table = write_table(tmp_path / "few.csv")
+    call = Call("compare", table, *SMALL, "--only", "float,pq,rq", "--bytes", "4", "--json")
+    cannot = [row["cannot"] for row in call.json["rows"] if row["name"] != "float"]
+    assert cannot == ["Faiss fits 256 codewords to no fewer vectors, there are 40"] * 2

@@ -228,3 +228,26 @@ def test_what_is_wrong_is_said_in_a_line(run, serving, tmp_path):
         call = Call("refresh", *arguments)
         assert call.code == code, call.err
         assert message in call.err
+
+
+def test_held_out_figures_are_of_the_target_that_the_run_has(tmp_path):
+    table = write_table(tmp_path / "t.csv")
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[search]\ntarget_recall = 0.3\n")
+    words = ("train", table, "--out", tmp_path / "run", "--num-lists", "8", *SMALL)
+    assert Call(*words, "--config", settings).code == 0
+    engine = Call("evaluate", tmp_path / "run", "--json").json["engine"]
+    told = Call("refresh", tmp_path / "run" / "items.poeem", tmp_path / "run", "--json").json
+    assert told["held_out_after"] == pytest.approx(engine)
+    whole = Call("evaluate", tmp_path / "run", "--target-recall", "1", "--json").json["engine"]
+    assert whole != engine
+    plain = tmp_path / "plain.poeem"  # an index that knows nothing of recall has all lists visited
+    index = poeem.Index.open(tmp_path / "run" / "items.poeem")
+    poeem.build_index_from_codes(
+        **{name: getattr(index, name) for name in ("codes", "codebooks", "lists", "centroids")},
+        **{name: getattr(index, name) for name in ("rotation", "ids", "family", "encoding")},
+        titles=index.titles(index.ids),
+        lineage=index.lineage,
+    ).save(plain)
+    told = Call("refresh", plain, tmp_path / "run", "--json").json
+    assert told["held_out_before"] == pytest.approx(whole)

@@ -6,11 +6,13 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,3 +244,26 @@ def test_a_published_set_is_unpacked_and_loads(
         download_dataset("films", tmp_path)
     with pytest.raises(DataError, match="got 'none', wanted one of movielens-1m"):
         download_dataset("none", tmp_path)
+
+
+def test_a_disk_that_fills_while_unpacking_leaves_no_short_table(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("ml/ratings.dat", "1::10::5::3\n2::10::4::4\n")
+    server.content = buffer.getvalue()
+    digest = hashlib.sha256(server.content).hexdigest()
+    entry = RemoteSet(server.url, digest, len(server.content), ("ml/ratings.dat",), "none")
+    monkeypatch.setitem(REMOTE_SETS, "films", entry)
+
+    def full(source: Any, sink: Any) -> None:
+        sink.write(source.read(12))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(SaveError, match="No space left"):
+            download_dataset("films", tmp_path)
+    assert os.listdir(tmp_path / "films") == ["set.bin"]
+    assert len(load_interactions(DataConfig(path=str(download_dataset("films", tmp_path))))) == 2

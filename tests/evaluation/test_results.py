@@ -62,6 +62,26 @@ def test_a_row_takes_the_place_of_the_one_before(tmp_path):
     assert found["data"] == "toys"
 
 
+def test_two_processes_keep_each_others_rows(tmp_path):
+    one, other = (ResultFile(tmp_path / "toys.json", FACTS) for _ in range(2))
+    one.add(row())
+    other.add(row(name="lsq"))
+    one.add(row(name="rq"))
+    assert [each["name"] for each in one.rows] == ["pq", "lsq", "rq"]
+    assert [each["name"] for each in ResultFile(one.path, FACTS).rows] == ["pq", "lsq", "rq"]
+
+
+def test_rows_that_do_not_count_stay_in_the_file(tmp_path):
+    results = ResultFile(tmp_path / "toys.json", FACTS)
+    results.add(row())
+    results.counts = lambda each: each["settings"] == "b"
+    assert not results.has(0, 8, "pq", "a")
+    results.add(row(seed=1, settings="b"))
+    found = json.loads(results.path.read_text())
+    assert [mean["seeds"] for mean in found["mean"]] == [[1]]
+    assert len(found["rows"]) == 2
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"rows": [{}]}', '{"benchmark": "compare_other", "rows": []}']
 )

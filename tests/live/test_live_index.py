@@ -363,3 +363,31 @@ def test_the_short_way_into_a_search_finds_the_same(tmp_path, num_lists):
         assert (beyond.ids[:, -3:] == -1).all()
         with pytest.raises(ValueError, match="NaN"):
             live.search(np.full(8, np.nan, np.float32), 3)
+
+
+@pytest.mark.parametrize(
+    "removed", [(".writer",), (".writer", ".changes", ".changes-wal", ".changes-shm")]
+)
+def test_a_reader_sees_what_comes_after_files_were_removed(tmp_path, removed):
+    """As messages about damage tell users to do, while readers have the index open."""
+    path = tmp_path / "i.poeem"
+    codes = np.arange(200).reshape(50, 4) % 16
+    codebooks = np.random.default_rng(0).standard_normal((4, 16, 2)).astype(np.float32)
+    build_index_from_codes(codes=codes, codebooks=codebooks).save(path)
+    with LiveIndex.open(path) as writer:
+        writer.add([1000], codes=[[1, 2, 3, 4]])
+        reader = LiveIndex.open(path, read_only=True)
+        assert reader.num_items == 51
+    for ending in removed:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    with LiveIndex.open(path) as writer:
+        for item in (2000, 2001):
+            writer.add([item], codes=[[1, 2, 3, 4]])
+            assert reader.num_items == writer.num_items
+            assert np.array_equal(reader.ids, writer.ids)
+            query = np.ones((1, 8), dtype=np.float32)
+            assert np.array_equal(reader.search(query, 60).ids, writer.search(query, 60).ids)
+        writer.remove([2000])
+        assert 2000 not in reader.ids
+    assert reader.num_items == 51 + (len(removed) == 1)
+    reader.close()

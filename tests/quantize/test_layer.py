@@ -429,3 +429,41 @@ def test_lists_can_be_added_to_a_warm_layer_once():
         layer.add_lists(centroids)
     with pytest.raises(ShapeError):
         warm_layer(num_lists=0).add_lists(sample(3, dim=5))
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_codes_are_the_same_under_autocast(family):
+    layer = IndexLayer(dim=32, family=family, num_subspaces=8, num_codewords=64, num_lists=4)
+    x = torch.randn(2000, 32, generator=torch.Generator().manual_seed(0))
+    layer.warm_start(x)
+    layer.eval()
+    codes, lists = layer.encode(x)
+    decoded = layer.decode(codes, lists)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same, near = layer.encode(x)
+        assert torch.equal(same, codes)
+        assert torch.equal(near, lists)
+        assert torch.equal(layer.decode(codes, lists), decoded)
+
+
+def test_a_layer_frozen_by_hand_revives_nothing():
+    layer = IndexLayer(dim=16, num_subspaces=4, num_codewords=16, revive_window=1)
+    layer.warm_start(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)))
+    far = torch.randn(64, 16, generator=torch.Generator().manual_seed(1)) + 100
+    layer.requires_grad_(False)
+    before = layer.codebooks.clone()
+    for _ in range(5):
+        layer(far)
+    assert torch.equal(layer.codebooks, before)
+    layer.requires_grad_(True)
+    for _ in range(5):
+        layer(far)
+    assert not torch.equal(layer.codebooks, before)
+
+
+def test_seeds_near_the_largest_are_taken():
+    layer = IndexLayer(dim=16, num_subspaces=8, num_codewords=16, revive_window=1, seed=2**63 - 1)
+    layer.quantizer_dropout = 1.0
+    layer.warm_start(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)))
+    for _ in range(3):
+        layer(torch.randn(64, 16))

@@ -87,6 +87,23 @@ def test_codes_go_by_the_vector_and_not_by_its_place(trained):
     assert np.array_equal(frozen.encode_numpy(vectors[order])[0], codes.numpy()[order])
 
 
+def test_items_of_equal_vectors_keep_their_own_lists(trained):
+    """Lists by demand have room for so many: equal documents may stand in several."""
+    layer = trained[0].layer
+    vectors = torch.randn(60, 16, generator=torch.Generator().manual_seed(1)).numpy()
+    vectors[10:50] = vectors[3]
+    codes, lists = layer.encode_numpy(vectors)
+    lists = np.random.default_rng(0).integers(0, 4, 60).astype(np.int32)
+    frozen = ItemCodes(torch.from_numpy(codes.astype(np.int64)), torch.from_numpy(lists))
+    quantizer = FrozenQuantizer(layer, vectors, frozen)
+    for _ in range(2):  # once more, from the first on
+        parts = [quantizer.encode_numpy(vectors[i : i + 7]) for i in range(0, 60, 7)]
+        assert np.array_equal(np.concatenate([one for one, _ in parts]), codes)
+        assert np.array_equal(np.concatenate([one for _, one in parts]), lists)
+    index = poeem.build_index(quantizer, None, vectors, batch_size=9)
+    assert np.array_equal(index.lists[np.argsort(index.ids)], lists)
+
+
 def test_a_float_twin_has_no_codes(taste):  # noqa: F811
     twin = new_state(config(), joint=False)
     train(twin, taste[0])

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
-from poeem.config import Config, LayerConfig, TrainConfig
+from poeem.config import Config, LayerConfig, ModelConfig, TrainConfig
 from poeem.errors import ConfigError
+from poeem.training.loop import schedule
 from poeem.training.recipes import OURS, RECIPES, recipe_config, resolved
-from poeem.training.twin import few_steps, settings_mark
+from poeem.training.twin import LeftOpen, left_open, settings_mark
 
 # Settings that the paper's recipe leaves as they are: sizes, the twin's schedule, the starting
 # point, and what product codes without lists do not use.
@@ -93,23 +94,47 @@ def test_a_mark_changes_with_what_counts():
     assert settings_mark(costly, joint=False) == twin
 
 
+class Steps:
+    """Data of which only the steps of an epoch are known, and whether they are texts."""
+
+    def __init__(self, texts, steps_of_an_epoch):
+        self.texts = texts
+        self.pairs = self
+        self.steps = steps_of_an_epoch
+
+    def num_batches(self, batch_size):
+        return self.steps
+
+
 def test_a_mark_says_where_few_steps_are_others():
     """Results of texts from before 1,000 steps were few count where it makes no difference."""
     config = Config()
 
-    class Prepared:
-        def __init__(self, texts, num_batches):
-            self.texts, self.num_batches = texts, num_batches
-            self.pairs = self
-
-        def num_batches(self, batch_size):
-            raise AssertionError
-
     def few(texts, steps_of_an_epoch):
-        prepared = Prepared(texts, lambda batch_size: steps_of_an_epoch)
-        return few_steps(prepared, config.train)
+        return left_open(Steps(texts, steps_of_an_epoch), config).refit_below
 
     assert [few(None, n) for n in (1, 50, 500)] == [100, 100, 100]
     assert [few(("q", "d"), n) for n in (19, 20, 199, 200)] == [100, 1000, 1000, 100]
-    assert settings_mark(config, joint=True) != settings_mark(config, joint=True, few_steps=1000)
-    assert settings_mark(config, joint=False) == settings_mark(config, joint=False, few_steps=1000)
+    more = LeftOpen(1000)
+    assert settings_mark(config, joint=True) != settings_mark(config, joint=True, left=more)
+    assert settings_mark(config, joint=False) == settings_mark(config, joint=False, left=more)
+
+
+@pytest.mark.parametrize("item_tower", ["auto", "id"])
+@pytest.mark.parametrize("texts", [None, ("q", "d")])
+@pytest.mark.parametrize("steps_of_an_epoch", [1, 25, 60, 400])
+def test_marks_are_equal_where_and_only_where_the_last_phase_is(
+    texts, item_tower, steps_of_an_epoch
+):
+    data, found = Steps(texts, steps_of_an_epoch), {}
+    items_are_ids = texts is None or item_tower == "id"
+    for frozen in (None, 0, 1, 2, 3):
+        for few in (None, 100, 1000):
+            train = TrainConfig(epochs=12, warm_start_epoch=6)
+            train = dataclasses.replace(train, frozen_epochs=frozen, refit_below=few)
+            config = Config(train=train, model=ModelConfig(item_tower=item_tower))
+            mark = settings_mark(config, joint=True, left=left_open(data, config))
+            told = schedule(train, steps_of_an_epoch, items_are_ids=items_are_ids)
+            after = (12 - 6 - told.frozen_epochs) * steps_of_an_epoch
+            found.setdefault(mark, set()).add((told.frozen_epochs, after < told.refit_below))
+    assert all(len(phases) == 1 for phases in found.values()), found

@@ -1,4 +1,4 @@
-"""Arrays that a user names by a file."""
+"""Arrays and lines that a user names by a file."""
 
 from __future__ import annotations
 
@@ -28,3 +28,16 @@ def load_array(flag: str, path: Path) -> Array:
     if not isinstance(array, np.ndarray):
         raise InputError(f"{flag}: {path} holds several arrays, wanted a .npy file of one")
     return array
+
+
+def read_lines(flag: str, path: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, without the mark that some editors begin one with.
+
+    Raises:
+        InputError: no such file, or no UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag}: {path} cannot be read as UTF-8 text: {error}") from error
+    return text.removesuffix("\n").split("\n")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from poeem.cli.arrays import load_array
+from poeem.cli.arrays import load_array, read_lines
+from poeem.cli.find import standing_at
 from poeem.cli.options import Given, settings
 from poeem.cli.output import Json, answers, counting, print_json
 from poeem.config import BuildConfig
-from poeem.errors import ConfigError, InputError
+from poeem.errors import ConfigError
 from poeem.index import Index, build_index_from_codes
 from poeem.live import swap_index
 
@@ -93,32 +95,35 @@ def build(
     )
     if run is not None and (arrays or titles is not None or renumber):
         raise ConfigError("build: got a run and what is for arrays, wanted one of them")
+    path = run / "items.poeem" if run is not None and out is None else out
+    if path is None or (run is None and (codes is None or codebooks is None)):
+        raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
+    before = standing_at(path)
     if run is not None:
         index = _build_run(run, given, out)
-        path = out or run / "items.poeem"
         if sample_queries is not None:
             index = index.calibrated(load_array("--sample-queries", sample_queries))
             swap_index(path, index)
     else:
-        if out is None or codes is None or codebooks is None:
-            raise ConfigError("build: wanted a run, or --codes, --codebooks and --out")
         index = build_index_from_codes(
             **arrays,
             family=family,
-            titles=None if titles is None else _lines(titles),
+            titles=None if titles is None else read_lines("--titles", titles),
             metric=given.config().build.metric,
             renumber=renumber,
             sample_queries=(
                 None if sample_queries is None else load_array("--sample-queries", sample_queries)
             ),
         )
-        swap_index(out, index)
-        path = out
+        swap_index(path, index)
     info = {**index.info(), "path": str(path), "file_bytes": path.stat().st_size}
+    info["replaced"] = None if before is None else asdict(before)
     if json:
         print_json(info)
     else:
-        answers().print(f"{path}: {info['num_items']:,} items, {info['file_bytes']:,} bytes")
+        line = f"{path}: {info['num_items']:,} items, {info['file_bytes']:,} bytes"
+        line += "" if before is None else str(before)
+        answers().print(line, soft_wrap=True)
 
 
 def _build_run(run: Path, given: Given, out: Path | None) -> Index:
@@ -132,11 +137,3 @@ def _build_run(run: Path, given: Given, out: Path | None) -> Index:
 
 def _load(**files: Path | None) -> dict[str, Any]:
     return {name: load_array(f"--{name}", path) for name, path in files.items() if path is not None}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--titles: {path} cannot be read as UTF-8 text: {error}") from error
-    return text.removesuffix("\n").split("\n")

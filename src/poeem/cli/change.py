@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import typer
 
 from poeem.checks import check_vectors
-from poeem.cli.arrays import load_array
+from poeem.cli.arrays import load_array, read_lines
 from poeem.cli.find import all_names, index_file
 from poeem.cli.output import Json, answers, counting, print_json
 from poeem.errors import ConfigError, IdError, InputError
@@ -75,7 +76,7 @@ def update(
         keys = _read_ids(ids)
         if len(keys) != len(array):
             raise InputError(f"--ids: got {len(keys)} for {len(array)} vectors, wanted as many")
-        names = None if titles is None else _read_lines("--titles", titles)
+        names = None if titles is None else read_lines("--titles", titles)
         numbers, names = _numbers_and_titles(live, keys, names)
         known = live.view().find(numbers)
         if only_new and known.any():
@@ -107,7 +108,9 @@ def remove(
     keys = _read_ids(ids) if ids is not None else list(item or [])
     with LiveIndex.open(index_file(file)) as live:
         if has_own_ids(live.lineage):
-            numbers = _known_numbers(live, [str(key) for key in keys])
+            texts = [str(key) for key in keys]
+            _require_each_once(texts)
+            numbers = _known_numbers(live, texts)
             if not ignore_missing and (numbers < 0).any():
                 missing = [str(keys[row]) for row in np.flatnonzero(numbers < 0)[:5]]
                 raise IdError(f"no item has the id {', '.join(missing)}")
@@ -141,7 +144,8 @@ def _report(live: LiveIndex, as_json: bool, done: str) -> None:
         )
         return
     answers().print(
-        f"{live.path}: {done}; {live.num_items:,} items, {pending.num_changes:,} changes pending"
+        f"{live.path}: {done}; {live.num_items:,} items, {pending.num_changes:,} changes pending",
+        soft_wrap=True,
     )
 
 
@@ -157,12 +161,17 @@ def _numbers_and_titles(
     if not has_own_ids(live.lineage):
         return check_ids(_integers(keys)), titles
     texts = [str(key) for key in keys]
-    if len(set(texts)) != len(texts):
-        raise IdError("--ids: wanted each once")
+    _require_each_once(texts)
     numbers = _known_numbers(live, texts)
     new = np.flatnonzero(numbers < 0)
     numbers[new] = 1 + (int(live.ids.max()) if len(live) else -1) + np.arange(len(new))
     return numbers, lead_titles(texts, titles)
+
+
+def _require_each_once(keys: list[str]) -> None:
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise IdError(f"ids: wanted each once, got twice {', '.join(twice[:5])}")
 
 
 def _known_numbers(live: LiveIndex, keys: list[str]) -> IntArray:
@@ -172,9 +181,19 @@ def _known_numbers(live: LiveIndex, keys: list[str]) -> IntArray:
 
 
 def _read_ids(path: Path) -> Sequence[Any] | Array:
+    """Return the ids of a file as a table of `poeem train` has them: without spaces around."""
     if path.suffix == ".npy":
-        return load_array("--ids", path)
-    return _read_lines("--ids", path)
+        array = load_array("--ids", path)
+        if array.dtype.kind not in "iuU":
+            raise IdError(f"--ids: {path} has {array.dtype}, wanted integers or text")
+        return array
+    lines = [line.strip() for line in read_lines("--ids", path)]
+    while lines and not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            raise IdError(f"--ids: {path} has nothing in line {number}, wanted an id in each")
+    return lines
 
 
 def _integers(keys: Sequence[Any] | Array) -> Any:
@@ -183,13 +202,8 @@ def _integers(keys: Sequence[Any] | Array) -> Any:
         return keys
     try:
         return [int(key) for key in keys]
-    except ValueError as error:
-        raise IdError(f"ids: wanted integers, {error}") from None
-
-
-def _read_lines(flag: str, path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{flag}: {path} cannot be read as UTF-8 text: {error}") from error
-    return text.removesuffix("\n").split("\n")
+    except ValueError:
+        wrong = next(key for key in keys if not str(key).lstrip("+-").isdecimal())
+        raise IdError(
+            f"ids: got {wrong!r}, wanted integers, as the items of this index have"
+        ) from None

@@ -52,10 +52,16 @@ def compare(
     *,
     given: Given,
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="N,N,...", help="seeds; a float twin for each")
+        str,
+        typer.Option(
+            "--seeds", metavar="N,N,...", help=r"seeds; a float twin for each \[default: 0]"
+        ),
     ] = "0",
     sizes: Annotated[
-        str, typer.Option("--bytes", metavar="N,N,...", help="budgets, bytes of code per item")
+        str,
+        typer.Option(
+            "--bytes", metavar="N,N,...", help=r"budgets, bytes of code per item \[default: 8]"
+        ),
     ] = "8",
     only: Annotated[
         str | None,
@@ -74,7 +80,12 @@ def compare(
         bool, typer.Option("--again", help="measure anew what the result file has already")
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="where results and pictures go")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help=r"where results and pictures go \[default: runs/compare]",
+        ),
     ] = Path("runs/compare"),
     json: Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ it was at the warm start is where every joint model begins. Each row is kept as 
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import Prepared
 from poeem.training.recipes import OURS, RECIPES, recipe_config
 from poeem.training.run import MakeDisplay, train_state
-from poeem.training.twin import TwinFolder, few_steps, query_vectors, settings_mark
+from poeem.training.twin import TwinFolder, left_open, query_vectors, settings_mark
 from poeem.types import FloatArray, IntArray, SearchResult
 
 EXACT, FIXED_CODES = "float", "fixed-codes"
@@ -106,6 +107,7 @@ class Comparison:
     say: Callable[[str], None]
     again: bool = False
     _spent: dict[str, list[float]] = field(default_factory=dict)
+    _marks: dict[tuple[int, int, str], str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Make all rows that are not there yet.
@@ -114,6 +116,12 @@ class Comparison:
             TrainingInterrupted: Ctrl-C; calling it again goes on.
         """
         torch.set_num_threads(self.num_threads)
+        self.results.counts = self._counts
+        others = len(self.results.all_rows) - len(self.results.rows)
+        if others:
+            self.say(
+                f"{self.results.path}: {others} rows of other data or settings are in no table"
+            )
         todo = [row for row in self.plan.rows() if self.again or not self._is_there(*row)]
         for at, (seed, num_bytes, name) in enumerate(todo):
             left = self._time_left([row[2] for row in todo[at:]])
@@ -149,6 +157,7 @@ class Comparison:
             "label": LABELS[name],
             "kind": _KINDS.get(name, "afterwards"),
             "settings": self._mark(seed, num_bytes, name),
+            "data": self.prepared.digest,
             "spent_seconds": round(self._spent[name][-1], 1),
         }
         self.results.add({**known, **_rounded(figures), **self.stamp()})
@@ -156,12 +165,26 @@ class Comparison:
     def _is_there(self, seed: int, num_bytes: int, name: str) -> bool:
         return self.results.has(seed, num_bytes, name, self._mark(seed, num_bytes, name))
 
+    def _counts(self, row: Figures) -> bool:
+        """Tell whether a row is of these data and settings; older ones do not say of which data."""
+        if (
+            row["name"] not in LABELS
+            or row.get("data", self.prepared.digest) != self.prepared.digest
+        ):
+            return False
+        return bool(row["settings"] == self._mark(row["seed"], row["bytes"], row["name"]))
+
     def _mark(self, seed: int, num_bytes: int, name: str) -> str:
         """Return what changes when a row's settings do."""
+        key = seed, num_bytes, name
+        if key not in self._marks:
+            self._marks[key] = self._found_mark(*key)
+        return self._marks[key]
+
+    def _found_mark(self, seed: int, num_bytes: int, name: str) -> str:
         if name in RECIPES:
             config = recipe_config(name, self.config, num_bytes, seed)
-            few = few_steps(self.prepared, config.train)
-            return settings_mark(config, joint=True, few_steps=few)
+            return settings_mark(config, joint=True, left=left_open(self.prepared, config))
         mark = settings_mark(self._seeded(seed), joint=False)
         return f"{mark} {FixedCodesSettings()}" if name == FIXED_CODES else mark
 
@@ -243,12 +266,13 @@ class Comparison:
 
     def _searched(self, built: _Built) -> Figures:
         """Search an index of ours through a file, as a user would."""
-        path = self.work / "items.poeem"
-        start, cpu = time.perf_counter(), time.process_time()
-        built.made.save(path)
-        seconds = built.build_seconds + time.perf_counter() - start
-        cpu = built.build_cpu_seconds + time.process_time() - cpu
-        index = Index.open(path)
+        with tempfile.TemporaryDirectory(dir=self.work) as place:
+            path = Path(place) / "items.poeem"
+            start, cpu = time.perf_counter(), time.process_time()
+            built.made.save(path)
+            seconds = built.build_seconds + time.perf_counter() - start
+            cpu = built.build_cpu_seconds + time.process_time() - cpu
+            index = Index.open(path)  # mapped: it may lose its name
 
         def search(rows: IntArray, k: int) -> SearchResult:
             k = min(k, index.num_items)

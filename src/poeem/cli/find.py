@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from poeem.errors import IdError
+from poeem.errors import IdError, IndexFileError
 from poeem.index import Index
 from poeem.index.own_ids import Named, name
 from poeem.live import LiveIndex, pending_changes
@@ -30,6 +31,31 @@ def open_index(path: Path, *, verify: bool = True) -> AnyIndex:
     if pending_changes(path).series is None:
         return Index.open(path, verify=verify)
     return LiveIndex.open(path, read_only=True, verify=verify)
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What stood where an index file is written: its items, and changes not yet folded into it."""
+
+    num_items: int
+    num_changes: int
+
+    def __str__(self) -> str:
+        changes = f" with {self.num_changes:,} changes pending" if self.num_changes else ""
+        return f"; it replaced an index of {self.num_items:,} items{changes}"
+
+
+def standing_at(path: Path) -> Replaced | None:
+    """Return what will be replaced; None = nothing, or no index that can be read."""
+    try:
+        pending = pending_changes(path)
+        index = open_index(path, verify=False)
+    except IndexFileError:
+        return None
+    found = Replaced(index.num_items, pending.num_changes)
+    if isinstance(index, LiveIndex):
+        index.close()
+    return found
 
 
 def find_item(index: AnyIndex, text: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from poeem.cli.arrays import load_array
+from poeem.cli.find import standing_at
 from poeem.cli.output import Json, answers, print_json
 from poeem.config import BuildConfig
 from poeem.errors import ConfigError
@@ -65,13 +67,16 @@ def import_index(
     if rotation is not None and kind != "authors":
         raise ConfigError(f"--rotation: got {rotation}, which is for --from authors only")
     index = _read(file, kind, metric, rotation)
+    before = standing_at(out)
     swap_index(out, index)
     info = {**index.info(), "path": str(out), "kind": kind, "file_bytes": out.stat().st_size}
+    info["replaced"] = None if before is None else asdict(before)
     if json:
         print_json(info)
     else:
         lists = f", {index.num_lists:,} lists" if index.num_lists else ""
         line = f"{out}: from {kind}, {len(index):,} items, metric {index.metric}{lists}"
+        line += "" if before is None else str(before)
         answers().print(line, soft_wrap=True)
 
 

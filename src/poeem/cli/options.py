@@ -157,7 +157,9 @@ def _name_options(error: PoeemError, options: list[_Option]) -> None:
     for option in options:
         setting = f"{type(getattr(Config(), option.section)).__name__}.{option.field.name}"
         text = re.sub(rf"\b{re.escape(setting)}\b", f"--{option.flag}", text)
-        text = re.sub(rf'\b{option.field.name} = "(\w+)"', rf"--{option.flag} \1", text)
+        text = re.sub(
+            rf"""\b{option.field.name} = ["']?([\w.]+)["']?""", rf"--{option.flag} \1", text
+        )
     if isinstance(error, MissingColumnError) and text == was:
         text += "; options such as --user-column and --item-column name the columns"
     if text != was:
@@ -181,11 +183,13 @@ def _options(sections: tuple[str, ...], skip: tuple[str, ...]) -> list[_Option]:
         (section, field, typing.get_type_hints(types_of[section])[field.name])
         for section in sections
         for field in dataclasses.fields(types_of[section])
-        if f"{section}.{field.name}" not in skip
     ]
+    # Also with those that are skipped, so that an option means the same in every command.
     uses = Counter(field.name for _, field, _ in fields)
     found = []
     for section, field, hint in fields:
+        if f"{section}.{field.name}" in skip:
+            continue
         flag = field.name.replace("_", "-")
         if uses[field.name] > 1 and section != _MAIN_SECTION:
             flag = f"{section}-{flag}"

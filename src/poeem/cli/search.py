@@ -174,7 +174,8 @@ def questions_from_model(
         name = f"for somebody who had {', '.join(items)}"
     ids = run.catalogue.index_ids()
     had = numbers if ids is None else ids[numbers]
-    return Questions(vectors, [name], had, [str(one) for one in names_of(index, had.tolist())])
+    there = had[np.isin(had, index.ids)]  # others were removed since
+    return Questions(vectors, [name], had, [str(one) for one in names_of(index, there.tolist())])
 
 
 def _separate(texts: list[str], known: set[str]) -> list[str]:

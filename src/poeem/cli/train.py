@@ -185,7 +185,14 @@ def data_line(prepared: Prepared) -> str:
         "test pairs that are in training": split.num_repeated_pairs,
     }
     named = [f"{count:,} {what}" for what, count in left_out.items() if count]
-    return line + (f"; left out: {', '.join(named)}" if named else "")
+    line += f"; left out: {', '.join(named)}" if named else ""
+    ids = prepared.catalogue.item_ids
+    if ids.dtype.kind == "i" and not prepared.catalogue.has_index_ids():
+        line += (
+            "; an item has the id -1, which says 'no item' in answers: the index numbers the items "
+            "from 0 on, and keeps their ids with the titles"
+        )
+    return line
 
 
 def _writer(out: Path) -> ScalarWriter:

@@ -39,7 +39,7 @@ def parse_ids(name: str, array: Any) -> tuple[Any, Mask]:
     pa, compute = arrow.pa, arrow.compute
     array = _plain(array)
     if pa.types.is_string(array.type):
-        array = compute.utf8_trim_whitespace(array)
+        array = _whole_numbers(compute.utf8_trim_whitespace(array))
         empty = compute.equal(array, "")
         return array, _to_mask(empty.fill_null(True))
     if pa.types.is_floating(array.type):
@@ -54,6 +54,18 @@ def parse_ids(name: str, array: Any) -> tuple[Any, Mask]:
             f"column {name!r}: ids that are not integers within int64: {error}"
         ) from error
     return ids.fill_null(0), _to_mask(ids.is_null())
+
+
+def _whole_numbers(array: Any) -> Any:
+    """Drop the ".0" where all ids have it: integers with holes, written as floats."""
+    compute = import_arrow().compute
+    filled = array.filter(compute.not_equal(array, "").fill_null(False))
+    if (
+        not len(filled)
+        or not compute.all(compute.match_substring_regex(filled, r"^-?[0-9]+\.0$")).as_py()
+    ):
+        return array
+    return compute.replace_substring_regex(array, r"\.0$", "")
 
 
 def text_ids(ids: Sequence[str]) -> Array:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from poeem.data.tables import Progress
 from poeem.errors import DataError, SaveError
+from poeem.files import atomic_write
 
 _CHUNK_BYTES = 1 << 18
 
@@ -68,7 +69,11 @@ def download_dataset(name: str, folder: str | Path, progress: Progress | None = 
             for member in remote.members:
                 # Names are ours and only the last part counts: a zip cannot write elsewhere.
                 unpacked = target / member.rsplit("/", 1)[-1]
-                with file.open(member) as source, unpacked.open("wb") as sink:
+                with (
+                    file.open(member) as source,
+                    atomic_write(unpacked) as temporary,
+                    temporary.open("wb") as sink,
+                ):
                     shutil.copyfileobj(source, sink)
     except (zipfile.BadZipFile, KeyError) as error:
         raise DataError(f"{archive.name}: cannot be unpacked: {error}") from error

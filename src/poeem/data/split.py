@@ -82,9 +82,10 @@ def split_interactions(
     wants_test = config.test_fraction > 0 or method in ("given", "last")
     if wants_test and len(test) == 0:
         raise DataError(
-            f"split {method}: no test pair among {len(interactions):,} "
-            f"({test_dropped[1]:,} of items and {test_dropped[2]:,} of users not in training); "
-            f"wanted at least one, or split = 'random' with test_fraction = 0"
+            f"split {method}: no test pair among {len(interactions):,} of "
+            f"{interactions.num_users:,} users ({test_dropped[1]:,} of items and "
+            f"{test_dropped[2]:,} of users not in training); wanted users with pairs enough that "
+            "one can be held out, or split = 'random' with test_fraction = 0"
         )
     return Split(train, valid, test, method, *(np.add(test_dropped, valid_dropped).tolist()))
 

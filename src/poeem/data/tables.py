@@ -156,6 +156,9 @@ def read_text(
     if progress is not None:
         progress(0, total)
     names, header_lines = _read_header(path, layout)
+    if layout.header is None and len(names) == 1:
+        layout = _divided_by_another(path, layout, wanted)
+        names, header_lines = _read_header(path, layout)
     try:
         places = _pick(names, wanted, path)
     except MissingColumnError as error:
@@ -168,6 +171,15 @@ def read_text(
     if progress is not None:
         progress(total, total)
     return table
+
+
+def _divided_by_another(path: Path, layout: TextFormat, wanted: Columns) -> TextFormat:
+    """Return the format by whose delimiter the header has all columns, as spreadsheets write it."""
+    for mark in _DELIMITERS:
+        other = TextFormat(mark)
+        if set(wanted.required) <= set(_read_header(path, other)[0]):
+            return other
+    return layout
 
 
 def _delimiter_hint(names: list[str], layout: TextFormat) -> str:

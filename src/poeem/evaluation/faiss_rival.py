@@ -26,6 +26,7 @@ of the training and serves a kind of search that is not used here.
 """
 
 _WIDE_BEAM = 32
+_NUM_CODEWORDS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +185,10 @@ def _untrained(
         return index, f"LSH of {8 * num_bytes} bits, rotated, thresholds trained", 0
     if name in ("pq", "opq", "ivf-opq") and dim % num_bytes:
         raise ConfigError(f"{num_bytes} subspaces do not divide {dim} dimensions")
+    if num_items < _NUM_CODEWORDS:
+        raise ConfigError(
+            f"Faiss fits {_NUM_CODEWORDS} codewords to no fewer vectors, there are {num_items}"
+        )
     # As many lists as have the 39 vectors each that Faiss asks for.
     num_lists = max(1, min(256, num_items // 39))
     description = {

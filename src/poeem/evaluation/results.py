@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from poeem.errors import DataError
-from poeem.files import atomic_write
+from poeem.files import atomic_write, file_lock
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,17 +32,27 @@ class ResultFile:
     Args:
         path: the file; may be missing.
         facts: what is true of all rows and of this call; replaces what the file has.
+        counts: whether a row is of these data and settings; others stay in the file, but are in no
+            mean, table or picture.
 
     Raises:
         DataError: the file is there and no comparison, or one of something else.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, facts: Mapping[str, Any], counts: Callable[[Figures], bool] | None = None
+    ) -> None:
         self.path = path
         self.facts = dict(facts)
-        self.rows: list[Figures] = []
+        self.counts = counts or (lambda _: True)
+        self.all_rows: list[Figures] = []
         if path.exists():
-            self.rows = self._read()
+            self.all_rows = self._read()
+
+    @property
+    def rows(self) -> list[Figures]:
+        """The rows that count."""
+        return [row for row in self.all_rows if self.counts(row)]
 
     def _read(self) -> list[Figures]:
         try:
@@ -59,34 +69,44 @@ class ResultFile:
         return rows
 
     def has(self, seed: int, num_bytes: int, name: str, settings: str) -> bool:
-        """Return whether there is such a row, made with these settings."""
-        row = self._find(seed, num_bytes, name)
-        return row is not None and row["settings"] == settings
-
-    def _find(self, seed: int, num_bytes: int, name: str) -> Figures | None:
+        """Return whether there is such a row, made with these settings, that counts."""
         key = (seed, num_bytes, name)
-        return next((row for row in self.rows if tuple(row[k] for k in _KEY) == key), None)
+        found = (row for row in self.rows if tuple(row[k] for k in _KEY) == key)
+        return any(row["settings"] == settings for row in found)
 
     def add(self, row: Figures) -> None:
         """Keep a row, in the place of one with the same seed, bytes and name, and save."""
-        key = tuple(row[k] for k in _KEY)
-        self.rows = [old for old in self.rows if tuple(old[k] for k in _KEY) != key]
-        self.rows.append(row)
-        self.save()
+        self.save([row])
 
-    def save(self) -> None:
-        """Write facts, means and rows. Raises SaveError: the file before is whole."""
-        value = {**self.facts, "mean": [vars(m) for m in means(self.rows)]}
-        value["verdicts"] = [vars(verdict) for verdict in verdicts(self.rows)]
-        value["rows"] = self.rows
-        text = json.dumps(value, indent=1, allow_nan=False)
-        with atomic_write(self.path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+    def save(self, more: Sequence[Figures] = ()) -> None:
+        """Write facts, means and rows, with those that other processes have added meanwhile.
+
+        Args:
+            more: rows to add.
+
+        Raises:
+            SaveError: the file before is whole.
+        """
+        with file_lock(self.path):
+            if self.path.exists():
+                self.all_rows = self._read()
+            new = {_key(row) for row in more}
+            self.all_rows = [row for row in self.all_rows if _key(row) not in new] + list(more)
+            value = {**self.facts, "mean": [vars(m) for m in means(self.rows)]}
+            value["verdicts"] = [vars(verdict) for verdict in verdicts(self.rows)]
+            value["rows"] = self.all_rows
+            text = json.dumps(value, indent=1, allow_nan=False)
+            with atomic_write(self.path) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
 
     def seconds_of(self, name: str) -> float | None:
         """Return how long a row of this name took so far, on average; None = nobody knows."""
         spent = [r["spent_seconds"] for r in self.rows if r["name"] == name]
         return float(np.mean(spent)) if spent else None
+
+
+def _key(row: Figures) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _KEY)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,10 @@ def measure_rival(name: str, folder: Path, num_bytes: int, num_threads: int) -> 
             check=False,
         )
         if done.returncode or not answer.exists():
-            tail = " | ".join(done.stdout.splitlines()[-_SHOWN_LINES:])
+            said = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+            if any(line.startswith("Traceback") for line in said):
+                said = said[-1:]  # the error alone
+            tail = " | ".join(said[-_SHOWN_LINES:])
             return {"failed": f"process ended with {done.returncode}: {tail}"}
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return result

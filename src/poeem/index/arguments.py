@@ -159,14 +159,14 @@ def check_ids(ids: Any, num_items: int | None = None, name: str = "ids") -> IntA
     try:
         array = as_array(name, ids)
     except DtypeError as error:
-        _check_fits(ids)
+        _check_fits(name, ids)
         raise IdError(f"{error}") from None
     if array.ndim != 1 or num_items not in (None, len(array)):
         wanted = "[n]" if num_items is None else f"one per item, ({num_items},)"
         raise ShapeError(f"{name}: got shape {array.shape}, wanted {wanted}")
     # Python integers beyond int64 become uint64, float64 or object, depending on their company.
     if array.dtype.kind not in "iu":
-        _check_fits(ids)
+        _check_fits(name, ids)
         raise IdError(f"{name}: got {array.dtype}, wanted integers that fit int64")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         row = int(array.argmax())
@@ -178,13 +178,13 @@ def check_ids(ids: Any, num_items: int | None = None, name: str = "ids") -> IntA
     return array
 
 
-def _check_fits(ids: Any) -> None:
+def _check_fits(name: str, ids: Any) -> None:
     """Name the first of Python's integers that is beyond int64, if there is one."""
     if not isinstance(ids, Iterable):
         return
     for row, value in enumerate(ids):
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise IdError(f"ids: got {value} in row {row}, wanted {-(2**63)} to {2**63 - 1}")
+            raise IdError(f"{name}: got {value} in row {row}, wanted {-(2**63)} to {2**63 - 1}")
 
 
 def _check_integers(name: str, array: Array) -> None:

@@ -30,10 +30,11 @@ from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import CHANGES_SUFFIX, IndexContents
 from poeem.index.engine import native_arrays, pack_bits
+from poeem.index.excluded import answer_without
 from poeem.index.facts import facts_of
 from poeem.index.format import read_index, write_index
 from poeem.index.lineage import check_expected
-from poeem.index.search_call import MAX_K, check_count, check_search, padded
+from poeem.index.search_call import MAX_K, SearchCall, check_count, check_search, padded
 from poeem.index.validate import LazyContents, Verify, as_they_are
 from poeem.types import Array, Encoding, Family, FloatArray, IntArray, Metric, SearchResult
 
@@ -115,6 +116,7 @@ class Index:
         target_recall: float | None = None,
         num_threads: int = SearchConfig().num_threads,
         allowed: Any = None,
+        excluded: Any = None,
     ) -> SearchResult:
         """Return the k items of the highest score for each query, ties to the smaller id.
 
@@ -130,6 +132,9 @@ class Index:
             allowed: the only items to return: integers, ids (unknown ones count for nothing), or
                 bool [num_items], one for each of `index.ids`; None = all. Where the lists probed
                 have fewer than k of them, more lists are visited until there are k.
+            excluded: for each query the ids of items not to return to it, such as those that the
+                user had: a sequence of n sequences of integers (or None; unknown ids count for
+                nothing). The others are as exact as without; a query costs more by their number.
 
         Returns:
             ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
@@ -139,9 +144,9 @@ class Index:
             ShapeError, DtypeError, NonFiniteError: of queries; rows are named.
             ConfigError: k, num_probes, target_recall or num_threads out of range; num_probes and
                 target_recall given, or the latter and not calibrated; POEEM_KERNEL unknown.
-            IdError, ShapeError: of allowed.
+            IdError, ShapeError, DtypeError: of allowed, of excluded.
         """
-        if allowed is None and target_recall is None:
+        if allowed is None and target_recall is None and excluded is None:
             found = _native.search_plain(self._arrays, queries, k, num_probes, num_threads)
             if found is not None:
                 return SearchResult(*found)
@@ -156,12 +161,15 @@ class Index:
             num_lists=self.num_lists,
             calibration=self.calibration,
         )
-        ids, scores = _native.search(
-            self._arrays,
-            **call.native_arguments(),
-            allowed=None if allowed is None else pack_bits(self._allowed_positions(allowed)),
-        )
-        return padded(ids, scores, call.k)
+        bits = None if allowed is None else pack_bits(self._allowed_positions(allowed))
+
+        def answer(call: SearchCall) -> tuple[IntArray, FloatArray]:
+            ids, scores = _native.search(self._arrays, **call.native_arguments(), allowed=bits)
+            return ids, scores
+
+        if excluded is None:
+            return padded(*answer(call), call.k)
+        return padded(*answer_without(call, excluded, answer, self.num_items), call.k)
 
     def calibrated(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from poeem.errors import IdError
 
 OWN_IDS_LINEAGE = {"item_ids": "titles"}
 """What the lineage of such an index says."""
@@ -21,8 +23,24 @@ class Named(NamedTuple):
         return str(self.item) if self.title in (None, self.item) else f"{self.item} {self.title}"
 
 
+def check_own_ids(keys: Iterable[str]) -> None:
+    """Refuse ids with a tab, after which their title would be taken to begin.
+
+    Raises:
+        IdError: names the first.
+    """
+    for key in keys:
+        if _SEPARATOR in key:
+            raise IdError(f"ids: got {key!r}, wanted none with a tab")
+
+
 def lead_titles(keys: Sequence[str], titles: Sequence[str] | None) -> list[str]:
-    """Return the titles for an index: each own id, then a tab and the title if it says more."""
+    """Return the titles for an index: each own id, then a tab and the title if it says more.
+
+    Raises:
+        IdError: as `check_own_ids`.
+    """
+    check_own_ids(keys)
     if titles is None:
         return list(keys)
     pairs = zip(keys, titles, strict=True)

@@ -63,7 +63,7 @@ def check_search(
     Raises:
         ShapeError, DtypeError, NonFiniteError, ConfigError: as `Index.search` says.
     """
-    array = check_vectors("queries", queries, dim, num_axes=(1, 2, 3))
+    array = check_vectors("queries", queries, dim, num_axes=(1, 2, 3), may_be_empty=True)
     if array.ndim < 3:
         array = array.reshape(-1, 1, dim)  # [n, num_heads = 1, dim]
     if target_recall is not None:

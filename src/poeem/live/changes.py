@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 import zlib
@@ -64,12 +65,17 @@ class Changes:
             SaveError: it could not be made.
         """
         self.path = path
+        self._opened = _place(path)
         with self._errors(writing=False):
             if writable:
                 self._connection = _connect(path.as_uri())
                 self._prepare()
             else:
                 self._connection = _connect_to_read(path)
+
+    def is_current(self) -> bool:
+        """Return whether this is still the file of that name: somebody may have removed it."""
+        return self._opened is not None and self._opened == _place(self.path)
 
     def _prepare(self) -> None:
         """Make the tables; the mode stays with the file, synchronous with the connection."""
@@ -321,6 +327,14 @@ def _checksum(number: int, made: float, num_put: int, blobs: Sequence[bytes]) ->
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -94,8 +94,8 @@ class LiveIndex:
 
         Args:
             queries, k: as in `Index.search`.
-            options: num_probes, target_recall, num_threads, allowed, as in `LiveView.search`; flags
-                for `allowed` need a `view`, whose `ids` do not change.
+            options: num_probes, target_recall, num_threads, allowed, excluded, as in
+                `LiveView.search`; flags for `allowed` need a `view`, whose `ids` do not change.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError, ConfigError, IdError: as in `Index.search`.

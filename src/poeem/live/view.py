@@ -19,8 +19,9 @@ from poeem.index.builder import narrow_ids
 from poeem.index.calibration import Calibration
 from poeem.index.contents import IndexContents
 from poeem.index.engine import pack_bits
+from poeem.index.excluded import answer_without
 from poeem.index.index import Index
-from poeem.index.search_call import check_search, padded
+from poeem.index.search_call import SearchCall, check_search, padded
 from poeem.live.rows import Rows, concatenate, contents_of
 from poeem.live.segment import Segment
 from poeem.types import Array, FloatArray, IntArray, Metric, SearchResult
@@ -38,6 +39,7 @@ class SearchOptions(TypedDict, total=False):
     target_recall: float | None
     num_threads: int
     allowed: Any
+    excluded: Any
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class LiveView:
         target_recall: float | None = None,
         num_threads: int = SearchConfig().num_threads,
         allowed: Any = None,
+        excluded: Any = None,
     ) -> SearchResult:
         """Return what a fresh index of the same items would, to the last bit: see `Index.search`.
 
@@ -137,11 +140,12 @@ class LiveView:
             queries, k, num_probes, target_recall, num_threads: as in `Index.search`.
             allowed: the only items to return: integers, ids (unknown ones count for nothing), or
                 bool [num_items], one for each of `ids` of this view; None = all.
+            excluded: as in `Index.search`.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError, ConfigError, IdError: as in `Index.search`.
         """
-        if allowed is None and target_recall is None:
+        if allowed is None and target_recall is None and excluded is None:
             found = _native.search_segments_plain(self._native, queries, k, num_probes, num_threads)
             if found is not None:
                 return SearchResult(*found)
@@ -157,10 +161,16 @@ class LiveView:
             calibration=self.calibration,
         )
         segments = self._native if allowed is None else self._filtered(allowed)
-        ids, scores = _native.search_segments(
-            segments, **call.native_arguments(), widens=allowed is not None
-        )
-        return padded(ids, scores, call.k)
+
+        def answer(call: SearchCall) -> tuple[IntArray, FloatArray]:
+            ids, scores = _native.search_segments(
+                segments, **call.native_arguments(), widens=allowed is not None
+            )
+            return ids, scores
+
+        if excluded is None:
+            return padded(*answer(call), call.k)
+        return padded(*answer_without(call, excluded, answer, self.num_items), call.k)
 
     def _filtered(self, allowed: Any) -> _native.Segments:
         """Return the segments with only those items wanted that are allowed."""

@@ -260,7 +260,7 @@ class Reader:
         self.catch_up()
 
     def catch_up(self) -> LiveView:
-        """Return the view with every change acknowledged so far: two system calls if it is known.
+        """Return the view with every change acknowledged so far: three system calls if it is known.
 
         Raises:
             IndexFileError: what is new cannot be read.
@@ -276,9 +276,12 @@ class Reader:
     def _load(self, seen: tuple[object, bytes]) -> None:
         if self._process != os.getpid():  # a connection must not be used after a fork
             self._process, self._changes = os.getpid(), None
+        known = Known(self._view, seen[0]) if self._seen and self._seen[0] == seen[0] else None
+        if self._changes is not None and not self._changes.is_current():
+            self._changes.close()  # removed, as after damage: what it added counts no longer
+            self._changes = known = None
         if self._changes is None and os.path.exists(self._places.changes):
             self._changes = Changes(self._places.changes, writable=False)
-        known = Known(self._view, seen[0]) if self._seen and self._seen[0] == seen[0] else None
         self._view, _ = load(self._places, self._changes, seen[1], verify=self._verify, known=known)
         self._seen = seen
 

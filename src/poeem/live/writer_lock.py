@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,13 +83,15 @@ class WriterLock:
 
 
 class Watch:
-    """What a reader looks at before each search: costs two system calls."""
+    """What a reader looks at before each search: costs three system calls."""
 
     def __init__(self, snapshot: Path, writer: Path) -> None:
         """Both files may be missing."""
         self._snapshot = snapshot
         self._writer = writer
         self._file: int | None = None
+        self._opened: tuple[int, int] | None = None
+        self._opening = threading.Lock()
 
     def look(self) -> tuple[object, bytes]:
         """Return something that is equal as long as neither snapshot nor changes are new."""
@@ -96,11 +99,26 @@ class Watch:
 
     def _record(self) -> bytes:
         try:
-            if self._file is None:
-                self._file = os.open(self._writer, os.O_RDONLY | os.O_CLOEXEC)
-            return os.pread(self._file, RECORD_BYTES, 0)
+            status = os.stat(self._writer)
+            file = self._file
+            if file is None or self._opened != (status.st_dev, status.st_ino):
+                file = self._reopen()
+            return os.pread(file, RECORD_BYTES, 0)
         except OSError:
             return b""
+
+    def _reopen(self) -> int:
+        """Open the file anew: there was none, or somebody removed it and a writer made another."""
+        with self._opening:
+            fresh = os.open(self._writer, os.O_RDONLY | os.O_CLOEXEC)
+            status = os.fstat(fresh)
+            self._opened = status.st_dev, status.st_ino
+            if self._file is None:
+                self._file = fresh
+            else:  # under the number that other threads may be reading by
+                os.dup2(fresh, self._file, inheritable=False)
+                os.close(fresh)
+            return self._file
 
     def close(self) -> None:
         """Close the file."""

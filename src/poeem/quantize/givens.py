@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from poeem import _native
+from poeem.checks import seed_in_range
 from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
 from poeem.quantize.rotation import newton_schulz, orthonormality_error
 
@@ -265,7 +266,7 @@ def steepest_pairs(weights: Tensor) -> Tensor:
 
 def random_pairs(dim: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
     """Return a random pairing of 0..dim-1 as int64 [dim]; an odd one out is its own partner."""
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed_in_range(seed))
     order = torch.randperm(dim, generator=generator, device=device)
     first, second = order[: dim // 2], order[dim // 2 : dim // 2 * 2]
     partner = torch.arange(dim, device=device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from poeem.checks import seed_in_range
 from poeem.config import LayerConfig, flat_arguments
 from poeem.errors import ConfigError, ShapeError
 from poeem.quantize import coarse, ranks
@@ -125,7 +126,7 @@ class IndexLayer(LayerState):
         """Return what the loss sees as T(x): in training, some through fewer codewords."""
         seen, both, share = quantized, self.config.gradient == "both", self.quantizer_dropout
         if self.training and share:
-            seed = self.config.seed * 1_000_003 + self.num_steps
+            seed = seed_in_range(self.config.seed * 1_000_003 + self.num_steps)
             with torch.set_grad_enabled(both and torch.is_grad_enabled()):
                 words = self.family.decode_some(codes, self.codebooks, share, seed)
                 if words is not None:
@@ -284,9 +285,11 @@ class IndexLayer(LayerState):
     def _revive(self, x: Tensor) -> None:
         """At the end of a window, put unused centroids and codewords where vectors are now."""
         window = self.config.revive_window * max(self.num_codewords, self.num_lists)
+        if not self.codebooks.requires_grad:  # frozen by hand: they stay
+            return
         if not window or not self._window_is_over(window, x):
             return
-        generator = torch.Generator().manual_seed(self.config.seed + self.num_steps)
+        generator = torch.Generator().manual_seed(seed_in_range(self.config.seed + self.num_steps))
 
         def random_rows(count: int) -> Tensor:
             return torch.randint(len(x), (count,), generator=generator).to(x.device)
@@ -319,7 +322,9 @@ class IndexLayer(LayerState):
                 ConfigError: input that cannot be used.
         """
         self._require_warm("codes")
-        return self._assign(self._checked(vectors), self._checked_beam(beam))
+        x, beam = self._checked(vectors), self._checked_beam(beam)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return self._assign(x, beam)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, lists: Tensor | None = None) -> Tensor:
@@ -344,7 +349,8 @@ class IndexLayer(LayerState):
         check_numbers("codes", codes, (None, self.num_subspaces), self.num_codewords)
         if lists is not None:
             check_numbers("lists", lists, (len(codes),), self.num_lists)
-        return self._decode(codes.long(), None if lists is None else lists.long())
+        with torch.autocast(device_type=codes.device.type, enabled=False):
+            return self._decode(codes.long(), None if lists is None else lists.long())
 
     def lookup(self, codes: Tensor, lists: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return T(x) of known codes, with the exact gradient to all parts.

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from poeem.checks import seed_in_range
+
 
 def group() -> Any:
     """Return the process group of the wrapper whose forward call this is; None outside of one."""
@@ -69,7 +71,8 @@ def pool(rows: Tensor, seed: int) -> Tensor:
     if found is None:
         return rows
     ranks = distributed.get_world_size(found)
-    generator = torch.Generator().manual_seed(seed * ranks + distributed.get_rank(found))
+    own = seed_in_range(seed * ranks + distributed.get_rank(found))
+    generator = torch.Generator().manual_seed(own)
     count = -(-len(rows) // ranks)
     drawn = torch.randperm(len(rows), generator=generator)[:count].to(rows.device)
     some = rows[drawn].contiguous()

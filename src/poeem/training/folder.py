@@ -266,13 +266,6 @@ class Catalogue:
             return self.titles
         return lead_titles([str(key) for key in self.item_ids], self.titles)
 
-    def numbers_of_index_ids(self, ids: IntArray) -> IntArray:
-        """Return the item numbers of ids that an index returned; -1 stays -1."""
-        if not self.has_index_ids():
-            return ids
-        places = np.searchsorted(self.item_ids, ids).clip(max=len(self.item_ids) - 1)
-        return np.where(ids == -1, -1, places)
-
 
 def _numbers(kind: str, known: Array, wanted: Sequence[object]) -> IntArray:
     """Find ids among those known; text is read as integers where the ids are integers."""

@@ -36,7 +36,9 @@ class FrozenQuantizer:
     """A layer that gives items of the catalogue the codes they were trained with.
 
     Once codewords have moved under codes that stayed, the nearest codewords of an item need no
-    longer be its own. Vectors that are not in the catalogue get their nearest codewords.
+    longer be its own. Vectors that are not in the catalogue get their nearest codewords. Items of
+    equal vectors may stand in different lists: the first of them that is asked for gets the list
+    of the first, and so on.
 
     Args:
         layer: past its warm start.
@@ -50,6 +52,7 @@ class FrozenQuantizer:
         keys = _keys(vectors)
         self._rows = np.argsort(keys, kind="stable")
         self._keys = keys[self._rows]
+        self._asked = np.zeros(len(keys), dtype=np.int64)  # how often, where a key first stands
         self._codes = frozen.codes.cpu().numpy()
         self._lists = None if frozen.lists is None else frozen.lists.cpu().numpy()
 
@@ -68,11 +71,22 @@ class FrozenQuantizer:
         keys = _keys(vectors)
         place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         known = np.flatnonzero(self._keys[place] == keys)
-        rows = self._rows[place[known]]
+        rows = self._rows[self._in_turn(place[known])]
         codes[known] = self._codes[rows]
         if lists is not None and self._lists is not None:
             lists[known] = self._lists[rows]
         return codes, lists
+
+    def _in_turn(self, first: IntArray) -> IntArray:
+        """Return places among the keys, int64 [n]: of equal ones, from `first` on, in turn."""
+        count = np.searchsorted(self._keys, self._keys[first], side="right") - first
+        order = np.argsort(first, kind="stable")
+        groups, start, times = np.unique(first[order], return_index=True, return_counts=True)
+        turn = np.empty_like(first)
+        turn[order] = np.arange(len(first)) - np.repeat(start, times)
+        places: IntArray = first + (self._asked[first] + turn) % count
+        self._asked[groups] += times
+        return places
 
 
 def _keys(vectors: FloatArray) -> IntArray:

@@ -151,10 +151,15 @@ def scheduled(state: TrainingState, num_batches: int) -> TrainConfig:
     Args:
         num_batches: steps of an epoch.
     """
-    config = state.config.train
+    items_are_ids = isinstance(state.model.item_tower, IdTower)
+    return schedule(state.config.train, num_batches, items_are_ids=items_are_ids)
+
+
+def schedule(config: TrainConfig, num_batches: int, *, items_are_ids: bool) -> TrainConfig:
+    """Return settings with those of the last phase; see `scheduled`."""
     few = config.refit_below
     if few is None:
-        few = FEW_STEPS if isinstance(state.model.item_tower, IdTower) else FEW_STEPS_OF_TEXTS
+        few = FEW_STEPS if items_are_ids else FEW_STEPS_OF_TEXTS
     frozen, after = config.frozen_epochs, config.epochs - config.warm_start_epoch
     if frozen is None:
         frozen = int(config.freezes)

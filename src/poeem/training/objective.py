@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from poeem.checks import seed_in_range
 from poeem.config import Config
 from poeem.models.towers import IdTower
 from poeem.training.losses import (
@@ -105,7 +106,8 @@ def drawn_items(state: TrainingState) -> Tensor:
     count, num_items = state.config.train.frozen_negatives, state.model.num_items
     if count >= num_items:
         return torch.arange(num_items)
-    generator = torch.Generator().manual_seed(state.config.train.seed * 1_000_003 + state.step)
+    seed = seed_in_range(state.config.train.seed * 1_000_003 + state.step)
+    generator = torch.Generator().manual_seed(seed)
     drawn: Tensor = torch.randint(num_items, (count,), generator=generator).unique()
     return drawn
 
@@ -123,7 +125,8 @@ def _item_vectors(
     out = state.layer(vectors)
     seen, share = out.vectors, quantized_share(state.config, state.layer.quantizer_dropout)
     if share < 1 and out.codes is not None:
-        generator = torch.Generator().manual_seed(state.config.train.seed + state.step)
+        seed = seed_in_range(state.config.train.seed + state.step)
+        generator = torch.Generator().manual_seed(seed)
         drawn = torch.rand(len(vectors), 1, generator=generator) < share
         seen = torch.where(drawn.to(vectors.device), out.vectors, vectors)
     return seen, out.coarse_vectors, out.lists, out.loss

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poeem.checks import seed_in_range
 from poeem.errors import DataError
 from poeem.models.towers import Histories
 from poeem.types import IntArray
@@ -77,7 +78,7 @@ class TrainingPairs:
             seed: seed of the order.
             skip: batches to leave out at the beginning, to go on after a break.
         """
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(seed_in_range(seed * 1_000_003 + epoch))
         order = torch.randperm(len(self), generator=generator)
         for number in range(skip, self.num_batches(batch_size)):
             chosen = order[number * batch_size : (number + 1) * batch_size]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from poeem.data import (
 from poeem.errors import DataError
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import EvaluationSet
+from poeem.index.own_ids import check_own_ids
 from poeem.models.text import TextTables, TokenTable, check_towers
 from poeem.training.folder import Catalogue
 from poeem.training.pairs import TrainingPairs
@@ -46,6 +49,23 @@ class Prepared:
     catalogue: Catalogue
     texts: TextTables | None = None
     fields: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that change with any pair, its place in the split, id or text."""
+        found = hashlib.blake2b(digest_size=8)
+        own = self.catalogue
+        for ids in (own.user_ids, own.item_ids):
+            found.update("\0".join(map(str, ids.tolist())).encode("utf-8", "surrogatepass"))
+        for numbers in (own.histories.offsets, own.histories.items):
+            found.update(np.asarray(numbers, dtype="<i8").tobytes())
+        for held_out in (self.validation, self.test):
+            for grouped in () if held_out is None else (held_out.relevant, held_out.exclude):
+                found.update(np.asarray(grouped.offsets, dtype="<i8").tobytes())
+                found.update(np.asarray(grouped.items, dtype="<i8").tobytes())
+        for texts in (own.query_texts, own.item_texts):
+            found.update("\0".join(texts or ()).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
 
 def measured_pairs(config: Config, prepared: Prepared) -> EvaluationSet:
@@ -90,7 +110,8 @@ def prepare(
         table = text_set.interactions
         split = split_queries(table, config.data, hold_out_valid=hold_out_valid)
     users, items = table.users.astype(np.int64), table.items.astype(np.int64)
-    times = None if table.timestamps is None else table.timestamps[split.train]
+    # Without times the later row is the later one, as for a split by the last of each user.
+    times = split.train if table.timestamps is None else table.timestamps[split.train]
     train_pairs = (users[split.train], items[split.train])
     offsets, history = group_by_user(*train_pairs, table.num_users, times)
     grouped = Grouped(offsets, history.astype(np.int64))
@@ -101,6 +122,8 @@ def prepare(
         return EvaluationSet.from_pairs((users[rows], items[rows]), train_pairs, table.num_users)
 
     test = evaluation(split.test)
+    if table.item_ids.dtype.kind != "i":
+        check_own_ids(table.item_ids.tolist())  # what the index could not hold, now
     query_texts = None if text_set is None else text_set.query_texts
     item_texts = None if text_set is None else text_set.document_texts
     return Prepared(

@@ -17,7 +17,6 @@ from poeem.errors import DataError, InputError
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index
 from poeem.index.calibration import recall_of
-from poeem.index.own_ids import has_own_ids, name
 from poeem.index.refresh import (
     Refreshed,
     exact_rows,
@@ -29,7 +28,7 @@ from poeem.index.refresh import (
 from poeem.live import LiveIndex
 from poeem.live.places import Places
 from poeem.training.prepared import prepare
-from poeem.training.trained import TrainedRun
+from poeem.training.trained import TrainedRun, numbers_of_items, search_numbers, snapshot_of
 from poeem.types import FloatArray, IntArray, SearchResult
 
 RECALL_AT = 100
@@ -93,9 +92,9 @@ def refresh(
     the file, in `<file>.vectors`, for the next time; see `poeem.refresh_index`.
 
     Where changes were made to the index (`LiveIndex`), this is the one writer for as long as it
-    takes: changes are folded first, and readers pick up the new snapshot by themselves. A dry run
-    looks at the snapshot without its changes. A process that writes does it itself, by
-    `live.replace(poeem.refresh_index(...).index)`.
+    takes: changes are folded first, and readers pick up the new snapshot by themselves. What was
+    added so and is not in today's catalogue is gone then, and counted. A process that writes does
+    it itself, by `live.replace(poeem.refresh_index(...).index)`.
 
     Args:
         index: the file of yesterday.
@@ -141,14 +140,14 @@ def _refresh(
     progress: Callable[[int, int], None] | None,
 ) -> RefreshReport:
     """Do what `refresh` says; `sample` is how many users to ask for, and the seed."""
-    before = Index.open(path)
+    before = snapshot_of(path)
     settings = search or today.config.search
-    rows = _rows_of_items(before, today)
+    rows = numbers_of_items(before, today.catalogue)
     vectors = today.item_vectors()
     queries = today.sample_queries(*sample)
     checksums = load_checksums(path, before)
     made = _encode(before, today, vectors, rows, checksums, progress)
-    indexes = (before, rows), (made.index, _rows_of_items(made.index, today))
+    indexes = (before, rows), (made.index, numbers_of_items(made.index, today.catalogue))
     metric = made.index.metric
     best = exact_rows(vectors, queries, min(RECALL_AT, len(vectors)), metric)
     held_out, missing = _held_out(today, indexes, settings)
@@ -207,39 +206,10 @@ def _encode(
     )
 
 
-def _rows_of_items(index: Index, run: TrainedRun) -> IntArray:
-    """Return today's number of each item of an index, int64 [num_items], storage order.
-
-    An item that is not in today's catalogue gets a number beyond it, which is never right.
-    """
-    ids = index.ids
-    own: list[int | str] = ids.tolist()
-    if has_own_ids(index.lineage) and index.has_titles:
-        titles = index.titles(ids)
-        pairs = zip(ids.tolist(), titles, strict=True)
-        own = [name(index.lineage, number, title).item for number, title in pairs]
-    numbers = {str(key): row for row, key in enumerate(run.catalogue.item_ids.tolist())}
-    gone = len(numbers)
-    return np.array([numbers.get(str(key), gone) for key in own], dtype=np.int64)
-
-
-def _search_rows(
-    index: Index, rows: IntArray, queries: FloatArray, k: int, settings: SearchConfig
-) -> IntArray:
-    """Return today's numbers of the answers, int64 [n, k], -1 = no item."""
-    found = index.search(
-        queries, k, num_probes=settings.num_probes, num_threads=settings.num_threads
-    ).ids
-    stored = index.ids
-    order = np.argsort(stored, kind="stable")
-    places = np.searchsorted(stored[order], found).clip(max=len(stored) - 1)
-    return np.where(found == -1, -1, rows[order[places]])
-
-
 def _recall(index: Index, rows: IntArray, queries: FloatArray, best: IntArray) -> float:
     """Return the share of the best rows that an index finds with all its lists."""
-    found = _search_rows(index, rows, queries, best.shape[1], SearchConfig(num_probes=None))
-    return recall_of(found, best)
+    found = search_numbers(index, rows, queries, best.shape[1], SearchConfig(num_probes=None))
+    return recall_of(found.ids, best)
 
 
 def _held_out(
@@ -267,9 +237,10 @@ def _score(
 ) -> dict[str, float] | None:
     if index.dim != queries.shape[1]:
         return None
+    if index.calibration is None:  # one of yesterday that knows nothing of recall: all its lists
+        settings = dataclasses.replace(settings, target_recall=None)
 
     def search(wanted: IntArray, k: int) -> SearchResult:
-        found = _search_rows(index, rows, queries[wanted], min(k, index.num_items), settings)
-        return SearchResult(found, np.zeros(found.shape, dtype=np.float32))
+        return search_numbers(index, rows, queries[wanted], k, settings)
 
     return pairs.score(search_excluding(search, pairs, max(CUTOFFS)))

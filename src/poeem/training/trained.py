@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from poeem.config import BuildConfig, Config, SearchConfig
-from poeem.errors import ConfigError, InputError, LineageError
+from poeem.errors import ConfigError, DtypeError, InputError, LineageError
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
 from poeem.index.lineage import MODEL
-from poeem.index.own_ids import OWN_IDS_LINEAGE
+from poeem.index.own_ids import OWN_IDS_LINEAGE, has_own_ids, name
 from poeem.index.refresh import in_storage_order, save_checksums, vector_checksums
-from poeem.live import LiveIndex, swap_index
+from poeem.live import LiveIndex, pending_changes, swap_index
 from poeem.models.text import TextTower
 from poeem.models.towers import Users
 from poeem.training.checkpoint import fingerprint, read_model
@@ -84,10 +84,15 @@ class TrainedRun:
         Raises:
             IdError: an id that is not in the training data.
             ConfigError: a history or texts, for a model that knows users by id alone.
+            DtypeError: texts that are not a list of strings; one string for a list of ids.
         """
         if sum(part is not None for part in (users, history, texts)) != 1:
             raise ConfigError("query_vectors: wanted either users, history or texts")
+        for argument, given in (("users", users), ("history", history)):
+            if isinstance(given, (str, bytes)):
+                raise DtypeError(f"{argument}: got one string, {given!r}, wanted a list of ids")
         if texts is not None:
+            _check_texts(texts)
             table = token_table(self.config.model, texts)
             bags = table.of(torch.arange(len(texts), device=self.state.device))
             of_texts: FloatArray = self.state.model.encode_texts(bags).cpu().numpy()
@@ -131,8 +136,9 @@ class TrainedRun:
             texts: as the run read them: the fields of a document with a line break between.
 
         Raises:
-            ConfigError: the items of the run are no texts.
+            ConfigError: the items of the run are no texts. DtypeError: not a list of strings.
         """
+        _check_texts(texts)
         table = token_table(self.config.model, texts)
         bags = table.of(torch.arange(len(texts), device=self.state.device))
         vectors: FloatArray = self.state.model.encode_documents(bags).cpu().numpy()
@@ -279,7 +285,7 @@ def evaluate_run(
     path = index or (run.files.index if run.files.index.exists() else None)
     engine = None
     if path is not None:
-        opened = Index.open(path)
+        opened = snapshot_of(path)
         run.require_lineage(opened)
         engine = measured.score(engine_ranking(opened, run, measured, search or run.config.search))
     return Evaluation(
@@ -292,24 +298,79 @@ def evaluate_run(
     )
 
 
+def snapshot_of(path: str | os.PathLike[str]) -> Index:
+    """Return the index of a file with the changes beside it, as searches see it now.
+
+    Raises:
+        IndexFileError: one of them cannot be used. ConfigError: no item is left.
+    """
+    if pending_changes(path).series is None:
+        return Index.open(path)
+    with LiveIndex.open(path, read_only=True) as live:
+        return live.view().to_index()
+
+
 def engine_ranking(
     index: Index, run: TrainedRun, evaluation: EvaluationSet, settings: SearchConfig
 ) -> IntArray:
     """Return the item numbers int64 [n, 100] that the engine finds, without the excluded."""
     users = run.catalogue.user_ids[evaluation.users].tolist()
-    queries = run.query_vectors(users=users)
+    queries, numbers = run.query_vectors(users=users), numbers_of_items(index, run.catalogue)
 
     def search(rows: IntArray, k: int) -> SearchResult:
-        found = index.search(
-            queries[rows],
-            min(k, index.num_items),
-            num_probes=settings.num_probes,
-            target_recall=settings.target_recall,
-            num_threads=settings.num_threads,
-        )
-        return SearchResult(run.catalogue.numbers_of_index_ids(found.ids), found.scores)
+        return search_numbers(index, numbers, queries[rows], k, settings)
 
     return search_excluding(search, evaluation, max(CUTOFFS))
+
+
+def numbers_of_items(index: Index, catalogue: Catalogue) -> IntArray:
+    """Return the number in a catalogue of each item of an index, int64 [num_items], storage order.
+
+    An item that is not in the catalogue gets a number beyond it, which is never right.
+    """
+    ids = index.ids
+    own: list[int | str] = ids.tolist()
+    if has_own_ids(index.lineage) and index.has_titles:
+        titles = index.titles(ids)
+        pairs = zip(ids.tolist(), titles, strict=True)
+        own = [name(index.lineage, number, title).item for number, title in pairs]
+    numbers = {str(key): row for row, key in enumerate(catalogue.item_ids.tolist())}
+    gone = len(numbers)
+    return np.array([numbers.get(str(key), gone) for key in own], dtype=np.int64)
+
+
+def search_numbers(
+    index: Index, numbers: IntArray, queries: FloatArray, k: int, settings: SearchConfig
+) -> SearchResult:
+    """Search, and return items by their numbers in a catalogue.
+
+    Args:
+        numbers: what `numbers_of_items` says of the index.
+        k: as many as the index has are enough.
+        settings: arguments of the search; their k does not count.
+
+    Returns:
+        ids int64 [n, k]: such numbers, -1 = no item. scores: float32 [n, k].
+    """
+    found = index.search(
+        queries,
+        min(k, index.num_items),
+        num_probes=settings.num_probes,
+        target_recall=settings.target_recall,
+        num_threads=settings.num_threads,
+    )
+    stored = index.ids
+    order = np.argsort(stored, kind="stable")
+    places = np.searchsorted(stored[order], found.ids).clip(max=len(stored) - 1)
+    return SearchResult(np.where(found.ids == -1, -1, numbers[order[places]]), found.scores)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, (str, bytes)):
+        raise DtypeError(f"texts: got one string, {texts!r}, wanted a list of strings")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DtypeError(f"texts: got {type(text).__name__} in row {row}, wanted a string")
 
 
 def _latest(histories: Grouped, count: int) -> Grouped:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
 from poeem.training.checkpoint import load_checkpoint, save_checkpoint
-from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_TEXTS, evaluate_state
+from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_TEXTS, evaluate_state, schedule
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
 from poeem.training.state import TrainingState
@@ -50,19 +51,31 @@ def fork(state: TrainingState, other: TrainingState) -> None:
     other.epoch, other.batch, other.step = state.epoch, state.batch, state.step
 
 
-def settings_mark(config: Config, *, joint: bool, few_steps: int = FEW_STEPS) -> str:
+class LeftOpen(NamedTuple):
+    """What settings that a user left to the library come to.
+
+    refit_below: see `left_open`. frozen_epochs: None = 1 where codes freeze, else 0.
+    """
+
+    refit_below: int = FEW_STEPS
+    frozen_epochs: int | None = None
+
+
+_USUAL = LeftOpen()
+
+
+def settings_mark(config: Config, *, joint: bool, left: LeftOpen = _USUAL) -> str:
     """Return 8 hexadecimal digits that change with any setting that a figure depends on.
 
     Args:
         joint: whether those of the index layer are among them.
-        few_steps: what `refit_below` none stands for, where it makes a difference; see `few_steps`.
+        left: what settings left open come to; see `left_open`.
     """
     values = config.to_dict()
     train = values["train"]
-    if train["frozen_epochs"] is None:  # as results from before there was a choice have it
-        train["frozen_epochs"] = int(config.train.freezes)
+    train["frozen_epochs"] = _marked_epochs(config.train, left.frozen_epochs)
     if train["refit_below"] is None:
-        train["refit_below"] = few_steps
+        train["refit_below"] = left.refit_below
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     if not train["frozen_epochs"]:
         left_out = (*left_out, *_ONLY_FROZEN)
@@ -79,25 +92,44 @@ def settings_mark(config: Config, *, joint: bool, few_steps: int = FEW_STEPS) ->
     return f"{zlib.crc32(text.encode()):08x}"
 
 
-def few_steps(prepared: Prepared, train: TrainConfig) -> int:
-    """Return what `refit_below` none stands for in `settings_mark`.
+def _marked_epochs(config: TrainConfig, usual: int | None) -> int | list[int]:
+    """Return what the mark has for frozen epochs: 1 where they are left to the library.
 
-    Of texts more steps are few: 1,000. But where as many are made as make no difference, it is 100,
-    as in results from before that.
+    So have results from before it chose. Who asks for 1 where it would choose others is told apart.
     """
-    if prepared.texts is None:
-        return FEW_STEPS
-    frozen = int(train.freezes) if train.frozen_epochs is None else train.frozen_epochs
-    steps = train.epochs - train.warm_start_epoch - frozen
-    steps *= prepared.pairs.num_batches(train.batch_size)
-    return FEW_STEPS_OF_TEXTS if FEW_STEPS <= steps < FEW_STEPS_OF_TEXTS else FEW_STEPS
+    told = config.frozen_epochs
+    as_before = int(dataclasses.replace(config, frozen_epochs=None).freezes)
+    usual = as_before if usual is None else usual
+    if told is None or told == usual:
+        return as_before
+    return [told] if told == as_before else told
+
+
+def left_open(prepared: Prepared, config: Config) -> LeftOpen:
+    """Return what settings that are left open come to with these data.
+
+    Of texts more steps are few: 1,000. But where as many are made as make no difference,
+    `refit_below` is 100, as in results from before that.
+    """
+    items_are_ids = prepared.texts is None or config.model.item_tower == "id"
+    num_batches = prepared.pairs.num_batches(config.train.batch_size)
+    untold = dataclasses.replace(config.train, frozen_epochs=None)
+    frozen = schedule(untold, num_batches, items_are_ids=items_are_ids).frozen_epochs
+    if items_are_ids:
+        return LeftOpen(FEW_STEPS, frozen)
+    told = config.train.frozen_epochs
+    steps = config.train.epochs - config.train.warm_start_epoch
+    as_before = int(untold.freezes) if told in (None, frozen) else told
+    steps = (steps - as_before) * num_batches
+    few = FEW_STEPS_OF_TEXTS if FEW_STEPS <= steps < FEW_STEPS_OF_TEXTS else FEW_STEPS
+    return LeftOpen(few, frozen)
 
 
 class TwinFolder:
     """A twin in a folder: trained once, found again by whoever needs it.
 
     Args:
-        root: holds a folder for each twin, named by its seed and settings.
+        root: holds a folder for each twin, named by its seed, settings and data.
         config: the twin's settings; what is of the layer alone does not count.
         prepared: the data.
         evaluation: the pairs to measure on.
@@ -107,7 +139,7 @@ class TwinFolder:
         self, root: Path, config: Config, prepared: Prepared, evaluation: EvaluationSet
     ) -> None:
         mark = settings_mark(config, joint=False)
-        self.path = root / f"seed{config.train.seed}-{mark}"
+        self.path = root / f"seed{config.train.seed}-{mark}-{prepared.digest}"
         self.config, self.prepared, self.evaluation = config, prepared, evaluation
 
     def is_trained(self) -> bool:
