@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -391,3 +392,18 @@ def test_a_reader_sees_what_comes_after_files_were_removed(tmp_path, removed):
         assert 2000 not in reader.ids
     assert reader.num_items == 51 + (len(removed) == 1)
     reader.close()
+
+
+def test_a_reader_goes_to_another_process_and_a_writer_does_not(tmp_path):
+    path = tmp_path / "i.poeem"
+    codebooks = np.random.default_rng(0).standard_normal((4, 16, 2)).astype(np.float32)
+    build_index_from_codes(codes=np.zeros((5, 4), int), codebooks=codebooks).save(path)
+    with LiveIndex.open(path) as writer:
+        writer.add([9], codes=[[1, 2, 3, 4]])
+        reader = LiveIndex.open(path, read_only=True)
+        again = pickle.loads(pickle.dumps(reader))
+        assert again.num_items == 6
+        writer.remove([9])
+        assert again.num_items == reader.num_items == 5
+        with pytest.raises(ConfigError, match="got the writer of an index"):
+            pickle.dumps(writer)

@@ -87,6 +87,12 @@ class LiveIndex:
             return cls(places.snapshot, Reader(places, verify=verify))
         return cls(places.snapshot, Writer(places, verify=verify))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open it to read; a writer cannot be in two processes."""
+        if not isinstance(self._source, Reader):
+            raise ConfigError("pickle: got the writer of an index; wanted one opened read_only")
+        return _open_to_read, (str(self._path),)
+
     def search(
         self, queries: Any, k: int = SearchConfig().k, **options: Unpack[SearchOptions]
     ) -> SearchResult:
@@ -269,3 +275,7 @@ class LiveIndex:
     def __repr__(self) -> str:
         mode = "read only" if isinstance(self._source, Reader) else "writer"
         return f"LiveIndex({str(self._path)!r}, {mode})"
+
+
+def _open_to_read(path: str) -> LiveIndex:
+    return LiveIndex.open(path, read_only=True)
