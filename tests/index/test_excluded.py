@@ -99,6 +99,11 @@ def test_nothing_excluded_is_a_search():
     for nothing in ([[], [], []], [None] * 3, [np.zeros(0), (), None]):
         assert np.array_equal(index.search(queries, 10, excluded=nothing).ids, whole.ids)
     assert index.search(queries[:0], 10, excluded=[]).ids.shape == (0, 10)
+    padded = np.full((3, 5), -1)
+    padded[1, :2] = whole.ids[1, :2]
+    found = index.search(queries, 10, excluded=padded).ids
+    assert np.array_equal(found[[0, 2]], whole.ids[[0, 2]])
+    assert np.array_equal(found[1, :8], whole.ids[1, 2:])
     one = index.search(queries[0], 10, excluded=[whole.ids[0, :3]])
     assert np.array_equal(one.ids[0, :7], whole.ids[0, 3:])
 

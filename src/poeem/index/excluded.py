@@ -55,20 +55,24 @@ def answer_without(
 
 
 def _checked(excluded: Any, num_queries: int) -> list[IntArray]:
-    """Return the ids that each query excludes, each once."""
+    """Return the ids that each query excludes."""
     if isinstance(excluded, (str, bytes)) or not isinstance(excluded, (Sequence, np.ndarray)):
         raise DtypeError(
             f"excluded: got {type(excluded).__name__}, wanted a sequence of ids for each query"
         )
     if len(excluded) != num_queries:
         raise ShapeError(f"excluded: got {len(excluded)} for {num_queries} queries")
-    found = []
-    for row, ids in enumerate(excluded):
-        if ids is None or (hasattr(ids, "__len__") and len(ids) == 0):
-            found.append(np.zeros(0, dtype=np.int64))  # an empty list is float64 to NumPy
-        else:
-            found.append(np.unique(check_ids(ids, name=f"excluded[{row}]")))
-    return found
+    return [_ids_of(row, ids) for row, ids in enumerate(excluded)]
+
+
+def _ids_of(row: int, ids: Any) -> IntArray:
+    """Return the ids of one query, int64 [m]; -1 says "no item" here too."""
+    if ids is None or (hasattr(ids, "__len__") and len(ids) == 0):
+        return np.zeros(0, dtype=np.int64)  # an empty list is float64 to NumPy
+    array = np.asarray(ids) if isinstance(ids, (list, tuple, np.ndarray)) else None
+    if array is None or array.ndim != 1 or array.dtype.kind != "i":
+        return check_ids(ids, name=f"excluded[{row}]")
+    return array.astype(np.int64, copy=False)
 
 
 def _of_like_length(lengths: IntArray, k: int) -> Iterator[IntArray]:

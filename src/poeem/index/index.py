@@ -133,8 +133,9 @@ class Index:
                 bool [num_items], one for each of `index.ids`; None = all. Where the lists probed
                 have fewer than k of them, more lists are visited until there are k.
             excluded: for each query the ids of items not to return to it, such as those that the
-                user had: a sequence of n sequences of integers (or None; unknown ids count for
-                nothing). The others are as exact as without; a query costs more by their number.
+                user had: a sequence of n sequences of integers, or None, or an array [n, m]
+                (unknown ids and -1 count for nothing). The others are as exact as without; a query
+                costs more by their number.
 
         Returns:
             ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
