@@ -1,6 +1,7 @@
 """Files as spreadsheets and editors write them, ids that are no good, and indexes in between."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -216,3 +217,10 @@ def test_one_string_is_no_list_of_them(run):
         trained.query_vectors(texts=["topic", None])
     with pytest.raises(poeem.errors.DtypeError, match="texts: got one string"):
         trained.document_vectors("topic")
+
+
+def test_a_pipe_is_no_index_to_import(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    call = Call("import", tmp_path / "pipe", tmp_path / "out.poeem")
+    assert call.code != 0
+    assert "no such file" in call.err

@@ -123,3 +123,23 @@ def test_nothing_excluded_is_a_search():
 def test_what_cannot_be_excluded(given, error, message):
     with pytest.raises(error, match=message):
         make(0, "ip").search(random_queries(3, DIM), 5, excluded=given)
+
+
+def test_lists_visited_for_a_filter_do_not_depend_on_what_is_excluded(tmp_path):
+    """A filter makes a search visit more lists until there are k, for each query by itself."""
+    index, rng = make(60, "ip"), np.random.default_rng(9)
+    queries, allowed = random_queries(30, DIM, seed=10), rng.permutation(index.ids)[:50]
+    whole = index.search(queries, 5, num_probes=2, allowed=allowed)
+    strangers = [[10**9 + n for n in range(8)]] * 30
+    index.save(tmp_path / "i.poeem")
+    with poeem.LiveIndex.open(tmp_path / "i.poeem", read_only=True) as live:
+        for one in (index, live):
+            found = one.search(queries, 5, num_probes=2, allowed=allowed, excluded=strangers)
+            assert np.array_equal(found.ids, whole.ids)
+            out = [set(row[: n % 5]) for n, row in enumerate(whole.ids.tolist())]
+            found = one.search(queries, 5, num_probes=2, allowed=allowed, excluded=out)
+            for row, ids in enumerate(out):
+                rest = np.setdiff1d(allowed, list(ids))
+                wanted = index.search(queries[row], 5, num_probes=2, allowed=rest)
+                assert np.array_equal(found.ids[row], wanted.ids[0])
+                assert np.array_equal(found.scores[row], wanted.scores[0])

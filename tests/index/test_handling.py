@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from poeem.errors import ConfigError, DtypeError, IdError, ShapeError
+from poeem.errors import ChangedIndexError, ConfigError, DtypeError, IdError, ShapeError
 from poeem.index import Index, build_index_from_codes
 from poeem.index.search_call import MAX_PADDED
 from tests.index.helpers import Shape, random_index, random_parts
@@ -69,6 +69,31 @@ def test_an_index_of_a_file_is_pickled_by_its_path(index, queries, tmp_path, mon
     monkeypatch.chdir("/")
     again = pickle.loads(data)
     assert again.path == tmp_path / "x.poeem"
+    same(index, again, queries)
+
+
+def test_another_index_of_the_name_is_not_taken_for_the_pickled_one(index, tmp_path):
+    index.save(tmp_path / "x.poeem")
+    data = pickle.dumps(Index.open(tmp_path / "x.poeem"))
+    random_index(Shape(num_items=7)).save(tmp_path / "x.poeem")
+    with pytest.raises(ChangedIndexError, match="another index than the one that was pickled"):
+        pickle.loads(data)
+
+
+def test_an_index_in_memory_is_pickled_whole(index, queries, tmp_path):
+    index.save(tmp_path / "x.poeem")
+    read = Index.open(tmp_path / "x.poeem", in_memory=True)
+    (tmp_path / "x.poeem").unlink()
+    same(index, pickle.loads(pickle.dumps(read)), queries)
+
+
+@pytest.mark.parametrize("verify", ["open", "lazy", "none"])
+def test_a_calibrated_index_is_pickled_with_its_table(index, queries, tmp_path, verify):
+    index.save(tmp_path / "x.poeem")
+    made = Index.open(tmp_path / "x.poeem", verify=verify).calibrated(queries, k=5)
+    again = pickle.loads(pickle.dumps(made))
+    assert again.calibration == made.calibration
+    assert again.calibration is not None
     same(index, again, queries)
 
 

@@ -177,7 +177,39 @@ def spoil(folder, name, change):
     parquet.write_table(change(parquet.read_table(path)), path)
 
 
+def with_codewords(change):
+    """Return a change of the column of codewords."""
+
+    def changed(table):
+        numbers = pa.array(change(table["codeword"].to_numpy().copy()))
+        return table.set_column(table.column_names.index("codeword"), "codeword", numbers)
+
+    return changed
+
+
+def put(value):
+    def changed(numbers):
+        numbers = numbers.astype(type(value))
+        numbers[0] = value
+        return numbers
+
+    return changed
+
+
 PARQUET = {
+    "a codeword far away": ("codebooks", with_codewords(put(2**40)), "codeword: wanted integers"),
+    "a negative codeword": ("codebooks", with_codewords(put(-5)), "codeword: wanted integers"),
+    "a codeword that is none": ("codebooks", with_codewords(put(float("nan"))), "wanted integers"),
+    "codes that are records": (
+        "items",
+        lambda t: t.set_column(t.column_names.index("code"), "code", pa.array([{"a": 1}] * len(t))),
+        "wanted lists",
+    ),
+    "metadata without an end": (
+        "items",
+        lambda t: t.replace_schema_metadata(dict.fromkeys(t.schema.metadata, b"[" * 100000)),
+        "metadata: not JSON",
+    ),
     "a codeword less": ("codebooks", lambda t: t.slice(1), "wanted each codeword of each subspace"),
     "a codeword twice": ("codebooks", lambda t: pa.concat_tables([t, t[:1]]), "each codeword"),
     "a list less": ("centroids", lambda t: t.slice(1), "list: wanted each number once"),
@@ -239,3 +271,27 @@ def test_a_folder_that_is_there_is_not_written_over(tmp_path):
     with pytest.raises(poeem.SaveError, match="not written"):
         export_parquet(random_index(Shape()), tmp_path / "nowhere" / "out")
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"title_bytes": lambda a: a[:50]}, "title_offsets: wanted 0 to the 50 bytes"),
+        ({"title_offsets": lambda a: a + 1}, "title_offsets: wanted 0 to"),
+        ({"title_offsets": lambda a: a[:0]}, "title_offsets: wanted 0 to"),
+        ({"codes": lambda _: np.array(3), "ids": None}, "codes: got shape"),
+        ({"lineage": lambda _: np.array("[" * 100_000)}, "recursion"),
+    ],
+)
+def test_npz_members_that_do_not_fit(tmp_path, change, message):
+    export_npz(random_index(Shape("ip", titles=True, ids="int64")), tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as file:
+        arrays = dict(file)
+    for name, how in change.items():
+        if how is None:
+            arrays.pop(name, None)
+        else:
+            arrays[name] = how(arrays.get(name))
+    np.savez(tmp_path / "y.npz", **arrays)
+    with pytest.raises(CorruptIndexError, match=message):
+        import_npz(tmp_path / "y.npz")

@@ -221,3 +221,15 @@ def test_every_truncation_of_a_file_is_an_error(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(poeem.PoeemError):
             import_faiss(path)
+
+
+def test_an_id_map_that_does_not_fit_its_lists_is_refused():
+    """As Faiss's own remove_ids leaves it."""
+    rng = np.random.default_rng(0)
+    theirs = faiss.index_factory(16, "IDMap2,IVF8,PQ4x4np")
+    x = rng.standard_normal((500, 16)).astype(np.float32)
+    theirs.train(x)
+    theirs.add_with_ids(x, np.arange(500) + 1000)
+    theirs.remove_ids(np.arange(1000, 1010))
+    with pytest.raises(UnsupportedIndexError, match="its id map 490 of them"):
+        import_faiss(theirs)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poeem import Index, LiveIndex, build_index_from_codes, pending_changes
-from poeem.errors import ChangesError, ConfigError, IndexLockedError, InputError, SaveError
+from poeem.errors import (
+    ChangesError,
+    ConfigError,
+    DtypeError,
+    IndexLockedError,
+    InputError,
+    SaveError,
+)
 from poeem.index.encode import encode
 from poeem.live import swap_index, view
 from tests.index.helpers import Shape, random_index, random_queries
@@ -407,3 +418,107 @@ def test_a_reader_goes_to_another_process_and_a_writer_does_not(tmp_path):
         assert again.num_items == reader.num_items == 5
         with pytest.raises(ConfigError, match="got the writer of an index"):
             pickle.dumps(writer)
+
+
+def plain_index(path, num_items=5):
+    codebooks = np.random.default_rng(0).standard_normal((4, 16, 2)).astype(np.float32)
+    codes = np.random.default_rng(1).integers(0, 16, (num_items, 4))
+    build_index_from_codes(codes=codes, codebooks=codebooks).save(path)
+    return path
+
+
+def test_closing_waits_for_a_compaction_and_the_next_writer_is_well(tmp_path, monkeypatch):
+    path = plain_index(tmp_path / "i.poeem")
+    first = LiveIndex.open(path)
+    first.add([100], codes=[[1, 2, 3, 4]])
+    begun, failures = threading.Event(), []
+    write = first._source._write
+
+    def slowly(*args):
+        begun.set()
+        time.sleep(0.2)
+        return write(*args)
+
+    monkeypatch.setattr(first._source, "_write", slowly)
+
+    def compact():
+        try:
+            first.compact()
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    begun.wait()
+    first.close()
+    with LiveIndex.open(path) as second:
+        thread.join()
+        assert failures == []
+        second.add([200], codes=[[1, 2, 3, 4]])
+        assert second.compact()
+    assert Index.open(path).num_items == 7
+
+
+def test_searches_go_on_when_their_reader_is_closed(tmp_path):
+    path = plain_index(tmp_path / "i.poeem")
+    failures = []
+    with LiveIndex.open(path) as writer:
+        for turn in range(15):
+            reader = LiveIndex.open(path, read_only=True)
+            stop = threading.Event()
+
+            def search(reader=reader, stop=stop):
+                query = np.ones((1, 8), dtype=np.float32)
+                try:
+                    while not stop.is_set():
+                        reader.search(query, 3)
+                except Exception as error:
+                    failures.append(error)
+
+            threads = [threading.Thread(target=search) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for item in range(4):
+                writer.update([1000 + 10 * turn + item], codes=[[1, 2, 3, 4]])
+            reader.close()
+            writer.update([5000 + turn], codes=[[1, 2, 3, 4]])
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_fork_does_not_keep_the_lock(tmp_path, dies):
+    path = plain_index(tmp_path / "i.poeem")
+    program = f"""
+import os, sys, time
+from poeem import LiveIndex
+live = LiveIndex.open({str(path)!r})
+child = os.fork()
+if child == 0:
+    os.close(1)
+    time.sleep(20)
+    os._exit(0)
+{"os.write(1, b'%d' % child); os._exit(0)" if dies else "live.close()"}
+LiveIndex.open({str(path)!r}).close()
+os.kill(child, 9)
+print("opened")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    if dies:  # as when it is killed: its child lives on
+        with LiveIndex.open(path) as again:
+            assert again.num_items == 5
+        os.kill(int(done.stdout), 9)
+    else:
+        assert done.stdout == "opened\n", done.stderr
+
+
+def test_what_is_no_index_cannot_replace_one(tmp_path):
+    with (
+        LiveIndex.open(plain_index(tmp_path / "i.poeem")) as live,
+        pytest.raises(DtypeError, match=r"got str, wanted a poeem\.Index"),
+    ):
+        live.replace("x")

@@ -305,3 +305,13 @@ def test_on_a_gpu_nothing_waits_for_the_host(pairs):
         torch.cuda.set_sync_debug_mode("default")
     assert orthonormality_error(rotation.cpu()) < 1e-5
     assert not torch.equal(rotation, start)
+
+
+def test_of_two_rotations_none_is_turned_where_one_gradient_is_no_number():
+    params = [torch.nn.Parameter(torch.eye(8)) for _ in range(2)]
+    optimizer = GivensDescent(params)
+    params[0].grad = torch.randn(8, 8)
+    params[1].grad = torch.full((8, 8), torch.nan)
+    with pytest.raises(NonFiniteError, match="nothing was turned"):
+        optimizer.step()
+    assert all(torch.equal(param, torch.eye(8)) for param in params)

@@ -467,3 +467,18 @@ def test_seeds_near_the_largest_are_taken():
     layer.warm_start(torch.randn(300, 16, generator=torch.Generator().manual_seed(0)))
     for _ in range(3):
         layer(torch.randn(64, 16))
+
+
+@pytest.mark.parametrize("family", ["product", "residual"])
+def test_half_precision_put_in_by_assignment_is_float32_again(family):
+    layer = IndexLayer(dim=16, family=family, num_subspaces=4, num_codewords=16)
+    x = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+    layer.warm_start(x, queries=x[:100])
+    half = {k: v.half() if v.is_floating_point() else v for k, v in layer.state_dict().items()}
+    other = IndexLayer(dim=16, family=family, num_subspaces=4, num_codewords=16)
+    other.load_state_dict(half, assign=True)
+    tensors = [*other.parameters(), *other.buffers()]
+    assert not any(t.dtype == torch.float16 for t in tensors)
+    other.eval()
+    assert other(x[:3]).vectors.shape == (3, 16)
+    other.encode(x)

@@ -259,3 +259,30 @@ def test_bad_input_of_distillation(changes, error, message):
     }
     with pytest.raises(error, match=message):
         distillation_loss(**(arguments | changes))
+
+
+@pytest.mark.parametrize("bad", [-torch.inf, torch.nan, torch.inf])
+def test_the_logarithm_of_nothing_is_refused(bad):
+    q, y = torch.randn(6, 4), torch.randn(6, 4)
+    log_q = torch.full((6,), -2.0)
+    log_q[3] = bad
+    with pytest.raises(NonFiniteError, match="log_q: NaN or infinity in rows 3; wanted logarithms"):
+        in_batch_softmax(q, y, temperature=0.3, log_q=log_q)
+
+
+def test_second_derivatives_are_refused_and_not_wrong():
+    q, y = (torch.randn(6, 4, requires_grad=True) for _ in range(2))
+    losses = (
+        in_batch_softmax(q, y, temperature=0.3) ** 2,
+        distillation_loss(
+            q,
+            y,
+            teacher_queries=torch.randn(6, 4),
+            teacher_vectors=torch.randn(6, 4),
+            temperature=0.3,
+        ),
+    )
+    for loss in losses:
+        (gradient,) = torch.autograd.grad(loss, q, create_graph=True)
+        with pytest.raises(RuntimeError, match=r"once_differentiable|used in the graph|not require grad"):
+            torch.autograd.grad(gradient.square().sum(), q)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,28 @@ def answer_without(
     return ids, scores
 
 
+def answer_of_filter(
+    call: SearchCall, excluded: Any, allowed: IntArray, answer: Callable[..., Any]
+) -> tuple[IntArray, FloatArray]:
+    """Do so where a filter makes a search visit more lists until there are k: query by query.
+
+    How many lists that are must not depend on what others exclude, so each query has a filter of
+    its own, without what it excludes.
+
+    Args:
+        call, excluded: as `answer_without`.
+        allowed: ids of the filter, int64.
+        answer: does a call with a filter of ids.
+    """
+    rows = _checked(excluded, len(call.queries))
+    ids = np.full((len(rows), call.num_found), PADDING_ID, dtype=np.int64)
+    scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+    for row, out in enumerate(rows):
+        own = dataclasses.replace(call, queries=call.queries[row : row + 1])
+        ids[row], scores[row] = (one[0] for one in answer(own, np.setdiff1d(allowed, out)))
+    return ids, scores
+
+
 def _checked(excluded: Any, num_queries: int) -> list[IntArray]:
     """Return the ids that each query excludes."""
     if isinstance(excluded, (str, bytes)) or not isinstance(excluded, (Sequence, np.ndarray)):
@@ -69,6 +91,8 @@ def _ids_of(row: int, ids: Any) -> IntArray:
     """Return the ids of one query, int64 [m]; -1 says "no item" here too."""
     if ids is None or (hasattr(ids, "__len__") and len(ids) == 0):
         return np.zeros(0, dtype=np.int64)  # an empty list is float64 to NumPy
+    if isinstance(ids, Set):
+        ids = list(ids)
     array = np.asarray(ids) if isinstance(ids, (list, tuple, np.ndarray)) else None
     if array is None or array.ndim != 1 or array.dtype.kind != "i":
         return check_ids(ids, name=f"excluded[{row}]")

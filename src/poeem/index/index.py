@@ -16,6 +16,7 @@ from poeem import _native
 from poeem.checks import as_array, check_vectors
 from poeem.config import SearchConfig
 from poeem.errors import (
+    ChangedIndexError,
     CodesError,
     ConfigError,
     CorruptIndexError,
@@ -30,12 +31,12 @@ from poeem.index.calibration import Calibration, measure
 from poeem.index.codes import decode, lists_from_offsets
 from poeem.index.contents import CHANGES_SUFFIX, IndexContents
 from poeem.index.engine import native_arrays, pack_bits
-from poeem.index.excluded import answer_without
+from poeem.index.excluded import answer_of_filter, answer_without
 from poeem.index.facts import facts_of
 from poeem.index.format import read_index, write_index
 from poeem.index.lineage import check_expected
 from poeem.index.search_call import MAX_K, SearchCall, check_count, check_search, padded
-from poeem.index.validate import LazyContents, Verify, as_they_are
+from poeem.index.validate import LazyContents, Verify, as_they_are, checked_whole
 from poeem.types import Array, Encoding, Family, FloatArray, IntArray, Metric, SearchResult
 
 
@@ -46,10 +47,13 @@ class Index:
     are arguments of the call. `build_index`, `build_index_from_codes` and `Index.open` make one.
     """
 
-    def __init__(self, contents: IndexContents, path: Path | None = None) -> None:
-        """Wrap checked contents; `path` is the file they are mapped from."""
+    def __init__(
+        self, contents: IndexContents, path: Path | None = None, *, in_memory: bool = True
+    ) -> None:
+        """Wrap checked contents; `path` is the file they are mapped or read from."""
         self._contents = contents
         self._path = path
+        self._in_memory = in_memory
         if not isinstance(contents, LazyContents):
             self._arrays  # noqa: B018 (made now, and not by the first search)
 
@@ -91,7 +95,7 @@ class Index:
         contents = read_index(path, verify=Verify.of(verify), in_memory=in_memory)
         if expect is not None:
             check_expected(contents, expect, str(path))
-        return cls(contents, path)
+        return cls(contents, path, in_memory=in_memory)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically: a reader sees the old file or the new one.
@@ -162,15 +166,23 @@ class Index:
             num_lists=self.num_lists,
             calibration=self.calibration,
         )
-        bits = None if allowed is None else pack_bits(self._allowed_positions(allowed))
+        flags = None if allowed is None else self._allowed_positions(allowed)
+        bits = None if flags is None else pack_bits(flags)
 
-        def answer(call: SearchCall) -> tuple[IntArray, FloatArray]:
+        def answer(call: SearchCall, bits: Array | None = bits) -> tuple[IntArray, FloatArray]:
             ids, scores = _native.search(self._arrays, **call.native_arguments(), allowed=bits)
             return ids, scores
 
+        def answer_within(call: SearchCall, ids: IntArray) -> tuple[IntArray, FloatArray]:
+            return answer(call, pack_bits(self._contents.flags_of(ids)))
+
         if excluded is None:
-            return padded(*answer(call), call.k)
-        return padded(*answer_without(call, excluded, answer, self.num_items), call.k)
+            found = answer(call)
+        elif flags is not None and call.num_probes and self.num_lists:
+            found = answer_of_filter(call, excluded, self.ids[flags], answer_within)
+        else:
+            found = answer_without(call, excluded, answer, self.num_items)
+        return padded(*found, call.k)
 
     def calibrated(
         self,
@@ -406,10 +418,10 @@ class Index:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path where there is one, to be opened again there; else the arrays."""
-        if self._path is None:
-            return Index, (self._contents,)
-        return Index.open, (self._path.absolute(),)
+        """Pickle the path of a mapped file, to be opened again there; else the arrays."""
+        if self._path is None or self._in_memory:
+            return Index, (checked_whole(self._contents),)
+        return _open_again, (str(self._path.absolute()), self._contents.fingerprint)
 
     def __repr__(self) -> str:
         contents = self._contents
@@ -418,6 +430,17 @@ class Index:
             f"family={contents.family}, {contents.num_subspaces} x {contents.num_codewords}, "
             f"num_lists={contents.num_lists})"
         )
+
+
+def _open_again(path: str, fingerprint: str) -> Index:
+    """Return the index of a file, which must be the one that was pickled."""
+    index = Index.open(path)
+    if index._contents.fingerprint != fingerprint:
+        raise ChangedIndexError(
+            f"{path}: another index than the one that was pickled; wanted it to stay, or opened "
+            "with in_memory=True"
+        )
+    return index
 
 
 def _check_no_changes(path: Path) -> None:

@@ -197,6 +197,15 @@ class LazyContents(IndexContents):
         return object.__getattribute__(self, name)
 
 
+def checked_whole(contents: IndexContents) -> IndexContents:
+    """Return contents that check nothing more, after all that is left to check."""
+    if not isinstance(contents, LazyContents):
+        return contents
+    contents.checks.require(*contents.checks.names)
+    names = [field.name for field in dataclasses.fields(IndexContents)]
+    return IndexContents(**{name: getattr(contents, name) for name in names})
+
+
 def as_they_are(contents: IndexContents) -> IndexContents:
     """Return contents whose tensors can be measured without being checked."""
     return contents.checks.contents if isinstance(contents, LazyContents) else contents

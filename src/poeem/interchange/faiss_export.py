@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from poeem.config import LayerConfig
 from poeem.errors import ConfigError, UnsupportedIndexError
 from poeem.files import atomic_write
 from poeem.index import Index
@@ -41,7 +40,9 @@ def to_faiss(index: Index, *, num_probes: int | None = None) -> Any:
     Nothing is trained: Faiss's tables are set, and what it derives from them is derived. Where
     num_codewords is no power of two, the first codeword of a subspace fills its codebook up.
     Titles, lineage and calibration have no place in it. Vectors that Faiss then adds itself get the
-    codes that the layer would give them.
+    nearest codewords in the plain distance, as the layer would give them where its `encoding` is
+    the plain one; for others add them with a `LiveIndex`, or refresh, and export again. With cosine
+    Faiss chooses lists by inner product, so that answers are the same where all are visited.
 
     Args:
         index: with the metric ip or l2; cosine if all items have one length.
@@ -202,7 +203,7 @@ def _set_codebooks(faiss: ModuleType, index: Any, arrays: PlainArrays) -> None:
     flat = np.concatenate([arrays.codebooks, first], axis=1).ravel()
     if _is_residual(arrays):
         faiss.copy_array_to_vector(flat, index.rq.codebooks)
-        index.rq.max_beam_size = LayerConfig().beam  # for vectors that Faiss adds itself
+        index.rq.max_beam_size = arrays.encoding.beam  # for vectors that Faiss adds itself
         index.rq.is_trained = True
     else:
         faiss.copy_array_to_vector(flat, index.pq.centroids)

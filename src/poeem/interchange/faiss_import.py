@@ -64,7 +64,13 @@ def import_faiss(source: Any, *, renumber: bool = True) -> Index:
     arrays = take_apart(faiss, index, _metric_of(faiss, index))
     rotation, normalised = _compose(faiss, transforms, arrays["metric"], index.d)
     if ids is not None:
-        arrays["ids"] = ids[arrays["ids"]]
+        own = np.asarray(arrays["ids"])
+        if len(own) and not 0 <= own.min() <= own.max() < len(ids):
+            raise UnsupportedIndexError(
+                f"{name}: its lists have ids up to {own.max()}, its id map {len(ids)} of them, as "
+                "after Faiss's remove_ids; wanted one whose map fits"
+            )
+        arrays["ids"] = ids[own]
     arrays["lineage"] = {
         "imported_from": f"faiss {name}",
         "faiss": str(faiss.__version__),

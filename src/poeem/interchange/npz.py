@@ -84,7 +84,7 @@ def import_npz(path: str | os.PathLike[str], *, metric: str | None = None) -> In
         return PlainArrays(
             codes=arrays["codes"],
             codebooks=arrays["codebooks"],
-            ids=arrays["ids"] if "ids" in arrays else np.arange(len(arrays["codes"])),
+            ids=arrays["ids"] if "ids" in arrays else np.arange(_num_rows(arrays["codes"])),
             lists=arrays.get("lists"),
             centroids=arrays.get("centroids"),
             rotation=arrays.get("rotation"),
@@ -96,10 +96,16 @@ def import_npz(path: str | os.PathLike[str], *, metric: str | None = None) -> In
                 json.loads(_text(arrays, "encoding") or "{}"), arrays.get("error_metric")
             ),
         ).build()
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         if type(error).__module__.startswith("poeem"):
             raise
         raise CorruptIndexError(f"{path}: {error}") from None
+
+
+def _num_rows(codes: Array) -> int:
+    if codes.ndim != 2:
+        raise CorruptIndexError(f"codes: got shape {codes.shape}, wanted [n, num_subspaces]")
+    return len(codes)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -152,4 +158,9 @@ def _unpack_titles(arrays: Mapping[str, Array]) -> list[str] | None:
     blob, offsets = arrays["title_bytes"].tobytes(), arrays["title_offsets"].astype(np.int64)
     if offsets.ndim != 1 or (np.diff(offsets) < 0).any() or offsets.min(initial=0) < 0:
         raise CorruptIndexError("title_offsets: they fall")
+    if not len(offsets) or (offsets[0], offsets[-1]) != (0, len(blob)):
+        raise CorruptIndexError(
+            f"title_offsets: wanted 0 to the {len(blob)} bytes of title_bytes, got "
+            f"{offsets[:1].tolist()} to {offsets[-1:].tolist()}"
+        )
     return [blob[a:b].decode() for a, b in itertools.pairwise(offsets.tolist())]

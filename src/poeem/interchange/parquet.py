@@ -170,7 +170,7 @@ def _read(pa: ModuleType, parquet: ModuleType, path: Path) -> Any:
 def _said(path: Path, metadata: dict[bytes, bytes]) -> dict[str, Any]:
     try:
         said = json.loads(metadata.get(_METADATA, b"{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptIndexError(f"{path}: metadata: not JSON, {error}") from None
     if not isinstance(said, dict):
         raise CorruptIndexError(f"{path}: metadata: not a JSON object")
@@ -195,7 +195,7 @@ def _matrix(folder: Path, table: Any, name: str) -> Array:
     if name not in table.column_names:
         raise CorruptIndexError(f"{folder}: column {name} is missing")
     column = table[name].combine_chunks()
-    if column.null_count or not hasattr(column, "flatten") or not len(column):
+    if column.null_count or not hasattr(column.type, "value_type") or not len(column):
         raise CorruptIndexError(f"{folder}: column {name} is {column.type}, wanted lists")
     flat = column.flatten()
     values: Array = flat.to_numpy(zero_copy_only=False)
@@ -217,10 +217,15 @@ def _codebooks(folder: Path, table: Any) -> Array:
     """Return [num_subspaces, num_codewords, width] from rows in any order."""
     subspaces, codewords = (_column(folder, table, name) for name in ("subspace", "codeword"))
     vectors = _matrix(folder, table, "vector").astype(np.float32)
+    for name, numbers in (("subspace", subspaces), ("codeword", codewords)):
+        if numbers.dtype.kind not in "iu" or not 0 <= numbers.min() <= numbers.max() < len(table):
+            raise CorruptIndexError(f"{folder}: codebooks: {name}: wanted integers from 0 on")
     shape = (int(subspaces.max()) + 1, int(codewords.max()) + 1)
     order = np.lexsort((codewords, subspaces))
-    wanted = np.indices(shape).reshape(2, -1)
-    if not np.array_equal(wanted, [subspaces[order], codewords[order]]):
+    as_many = shape[0] * shape[1] == len(table)  # first: what the numbers promise may be terabytes
+    if not as_many or not np.array_equal(
+        np.indices(shape).reshape(2, -1), [subspaces[order], codewords[order]]
+    ):
         raise CorruptIndexError(
             f"{folder}: codebooks: wanted each codeword of each subspace once, from 0 on"
         )

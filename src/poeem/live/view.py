@@ -19,7 +19,7 @@ from poeem.index.builder import narrow_ids
 from poeem.index.calibration import Calibration
 from poeem.index.contents import IndexContents
 from poeem.index.engine import pack_bits
-from poeem.index.excluded import answer_without
+from poeem.index.excluded import answer_of_filter, answer_without
 from poeem.index.index import Index
 from poeem.index.search_call import SearchCall, check_search, padded
 from poeem.live.rows import Rows, concatenate, contents_of
@@ -160,20 +160,30 @@ class LiveView:
             num_lists=self.num_lists,
             calibration=self.calibration,
         )
-        segments = self._native if allowed is None else self._filtered(allowed)
+        wanted = None if allowed is None else self._ids_of_filter(allowed)
+        segments = self._native if wanted is None else self._filtered(wanted)
 
-        def answer(call: SearchCall) -> tuple[IntArray, FloatArray]:
+        def answer(
+            call: SearchCall, segments: _native.Segments = segments
+        ) -> tuple[IntArray, FloatArray]:
             ids, scores = _native.search_segments(
                 segments, **call.native_arguments(), widens=allowed is not None
             )
             return ids, scores
 
-        if excluded is None:
-            return padded(*answer(call), call.k)
-        return padded(*answer_without(call, excluded, answer, self.num_items), call.k)
+        def answer_within(call: SearchCall, ids: IntArray) -> tuple[IntArray, FloatArray]:
+            return answer(call, self._filtered(ids))
 
-    def _filtered(self, allowed: Any) -> _native.Segments:
-        """Return the segments with only those items wanted that are allowed."""
+        if excluded is None:
+            found = answer(call)
+        elif wanted is not None and call.num_probes and self.num_lists:
+            found = answer_of_filter(call, excluded, wanted, answer_within)
+        else:
+            found = answer_without(call, excluded, answer, self.num_items)
+        return padded(*found, call.k)
+
+    def _ids_of_filter(self, allowed: Any) -> IntArray:
+        """Return what is allowed as ids, each once, ascending."""
         array = as_filter(allowed)
         if array.dtype == np.bool_:
             if array.shape != (self.num_items,):
@@ -181,11 +191,12 @@ class LiveView:
                     f"allowed: got shape {array.shape}, wanted one per item, ({self.num_items},)"
                 )
             array = self.ids[array]
-        ids = (
-            np.unique(check_ids(array, name="allowed"))
-            if array.size
-            else np.zeros(0, dtype=np.int64)
-        )
+        if not array.size:
+            return np.zeros(0, dtype=np.int64)
+        return np.unique(check_ids(array, name="allowed"))
+
+    def _filtered(self, ids: IntArray) -> _native.Segments:
+        """Return the segments with only those items wanted that have these ids."""
         filtered = _native.Segments()
         for segment in self.segments:
             wanted = np.zeros(segment.contents.num_items, dtype=bool)

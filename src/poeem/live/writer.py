@@ -19,6 +19,7 @@ from poeem import _native
 from poeem.errors import (
     ChangesError,
     ConfigError,
+    DtypeError,
     IdError,
     IndexFileError,
     InputError,
@@ -139,6 +140,8 @@ class Writer:
 
     def replace(self, index: Index) -> None:
         """Put another index in the place of all items; see `LiveIndex.replace`."""
+        if not isinstance(index, Index):
+            raise DtypeError(f"index: got {type(index).__name__}, wanted a poeem.Index")
         with self._compacting, self._changing:
             self._require_usable()
             self._require_snapshot()
@@ -147,9 +150,12 @@ class Writer:
             self._num_replaced += 1
 
     def close(self) -> None:
-        """Let another writer in; once more does no harm."""
-        with self._changing:
-            if self._lock.held and self._process == os.getpid():
+        """Let another writer in, after a compaction under way; once more does no harm."""
+        if self._process != os.getpid():  # a fork: lock and database are the parent's
+            self._usable = False
+            return
+        with self._compacting, self._changing:
+            if self._lock.held:
                 self._changes.close()
                 self._lock.release()
             self._usable = False
@@ -265,13 +271,18 @@ class Reader:
         Raises:
             IndexFileError: what is new cannot be read.
         """
-        if self._closed or self._watch.look() == self._seen:
+        if self._is_closed() or self._watch.look() == self._seen:
             return self._view
         with self._catching_up:
+            if self._is_closed():  # meanwhile
+                return self._view
             seen = self._watch.look()
             if seen != self._seen:
                 self._load(seen)
             return self._view
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def _load(self, seen: tuple[object, bytes]) -> None:
         if self._process != os.getpid():  # a connection must not be used after a fork

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from poeem.errors import IndexLockedError, SaveError
 
 RECORD_BYTES = 63
+
+_HELD: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class WriterLock:
                 f"{path.with_suffix('')}: another writer has it open{holder}, wanted one at a time"
             ) from None
         self.held = True
+        _HELD.add(self)
 
     def record(self) -> bytes:
         """Return the record of what was last acknowledged, by this writer or the one before."""
@@ -79,7 +83,15 @@ class WriterLock:
     def release(self) -> None:
         """Let go; the file stays."""
         self.held = False
+        _HELD.discard(self)
+        _unlock(self._file)  # a child of a fork that is under way may still have it open
         os.close(self._file)
+
+    def forget(self) -> None:
+        """Close what a fork has copied: a lock is held for as long as any copy is open."""
+        self.held = False
+        with suppress(OSError):
+            os.close(self._file)
 
 
 class Watch:
@@ -147,6 +159,23 @@ def _lock(file: int) -> None:
     import fcntl
 
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unlock(file: int) -> None:
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _forget_all() -> None:
+    for lock in list(_HELD):
+        lock.forget()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _text_for_people(file: int) -> str:

@@ -91,17 +91,26 @@ class GivensDescent(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._turn(param, param.grad, group)
+        wanted = [(p, group) for group in self.param_groups for p in group["params"]]
+        products = [
+            (param, self._product(param, param.grad), group)
+            for param, group in wanted
+            if param.grad is not None
+        ]
+        for each in products:
+            self._turn(*each)
         return loss
 
-    def _turn(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    @staticmethod
+    def _product(param: Tensor, grad: Tensor) -> Tensor:
+        """Return G R^T, or refuse it before anything is turned."""
         product = grad @ param.T
         # Only where looking at a value costs nothing; on a GPU it would stop the stream.
         if grad.device.type == "cpu" and not torch.isfinite(product.sum()):
             raise NonFiniteError("gradient of a rotation: NaN or infinity; nothing was turned")
+        return product
+
+    def _turn(self, param: Tensor, product: Tensor, group: dict[str, Any]) -> None:
         state = self.state[param]
         state["step"] = step = state.get("step", 0) + 1
         if _is_native(param, product) and group["pairs"] != "steepest":

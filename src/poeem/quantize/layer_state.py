@@ -196,9 +196,12 @@ class LayerState(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
         if len(missing) + len(errors) > before:
             return  # torch will raise; the phase stays that of the parameters that are here
-        for parameter in self.parameters():  # assign=True may have put half precision in
-            if parameter.dtype in (torch.float16, torch.bfloat16):
-                parameter.data = parameter.data.float()
+        for tensor in (
+            *self.parameters(),
+            *self.buffers(),
+        ):  # assign=True may put half precision in
+            if tensor.dtype in (torch.float16, torch.bfloat16):
+                tensor.data = tensor.data.float()
         self.phase = Phase(values[0])
         self.num_steps, self._num_windowed = values[1:]
         self._samples = [] if samples is None else [samples.to(self.codebooks)]

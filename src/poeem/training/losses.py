@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from poeem.errors import ConfigError, DtypeError, IdError, ShapeError
+from poeem.errors import ConfigError, DtypeError, IdError, NonFiniteError, ShapeError
 from poeem.quantize.checks import check_numbers, check_vectors
 
 # Logits held at once: a block of rows that stays in a CPU's cache between its five passes.
@@ -249,6 +250,14 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise DtypeError(f"{name}: got {type(values).__name__}, wanted a tensor")
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
+    log_q = per_row.get("log_q")
+    if log_q is not None and not torch.isfinite(log_q).all():
+        rows = (~torch.isfinite(log_q)).nonzero()[:10, 0].tolist()
+        raise NonFiniteError(
+            f"log_q: NaN or infinity in rows {', '.join(map(str, rows))}; wanted logarithms of "
+            "probabilities above 0",
+            rows,
+        )
 
 
 def _check_known(known: tuple[Tensor, Tensor], *counts: int) -> None:
@@ -319,6 +328,7 @@ class _Softmax(torch.autograd.Function):
         return total / n
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         by_input = (saved * grads[0] for saved in ctx.saved_tensors)
         return *by_input, None, None, None, None
@@ -356,6 +366,7 @@ class _Distillation(torch.autograd.Function):
         return total / n
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         by_input = (saved * grads[0] for saved in ctx.saved_tensors)
         return *by_input, None, None, None, None
