@@ -7,11 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from poeem.errors import DtypeError, NonFiniteError, ShapeError
+from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from poeem.types import Array, FloatArray
 
 MAX_ROWS_NAMED = 10
 _FEW = 1 << 14
+
+
+def check_path_text(name: str, path: Any) -> None:
+    """Refuse a path that not every library that we read and write by takes.
+
+    Raises:
+        ConfigError: it is no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{name}: got {str(path)!r}, wanted a path in UTF-8") from None
 
 
 def seed_in_range(number: int) -> int:
@@ -23,10 +35,14 @@ def as_array(name: str, value: Any) -> Array:
     """Return a torch tensor, an array or a sequence as a NumPy array, copying only if it must.
 
     Raises:
-        DtypeError: it has an element type that NumPy lacks (bfloat16), or is ragged.
+        DtypeError: it has an element type that NumPy lacks (bfloat16), is ragged, or is a tensor
+            that is sparse or has no data.
     """
     if hasattr(value, "detach"):  # a torch tensor, known by what it can do: torch is not imported
-        value = value.detach().cpu()
+        if str(value.layout) != "torch.strided" or value.device.type == "meta":
+            kind = "without data" if value.device.type == "meta" else f"of layout {value.layout}"
+            raise DtypeError(f"{name}: got a tensor {kind}, wanted a dense one with data")
+        value = value.detach().cpu().resolve_conj().resolve_neg()
         try:
             return np.asarray(value.numpy())
         except TypeError as error:

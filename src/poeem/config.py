@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from poeem.errors import ConfigError
-from poeem.types import MAX_BEAM, MAX_PARALLEL_WEIGHT
+from poeem.types import MAX_BEAM, MAX_PARALLEL_WEIGHT, MAX_THREADS
 
 T = TypeVar("T")
+
+# Python refuses to write out longer ones.
+_SHOWN_BITS = 4096
 
 
 def setting(
@@ -45,7 +48,10 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
             return tuple(value)
         raise ConfigError(f"{name}: got {value!r}, wanted a list of positive integers")
     if hint is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{name}: got a number beyond any float") from None
     if hint is int and type(value) is not bool and isinstance(value, numbers.Integral):
         return int(value)  # NumPy's integers too
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -62,7 +68,9 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if value is None or (low is None and high is None):
         return
     if not (low is None or value >= low) or not (high is None or value <= high):
-        raise ConfigError(f"{name}: got {value!r}, wanted {_range_text(low, high)}")
+        far = isinstance(value, int) and value.bit_length() > _SHOWN_BITS
+        got = "a number of thousands of digits" if far else repr(value)
+        raise ConfigError(f"{name}: got {got}, wanted {_range_text(low, high)}")
 
 
 def _range_text(low: float | None, high: float | None) -> str:
@@ -289,7 +297,7 @@ class TrainConfig(_Checked):
     eval_every: int = setting(2, "epochs between evaluations; 0 = only at the end", low=0)
     eval_users: int = setting(2000, "users in each evaluation while training", low=1)
     checkpoint_every: int = setting(500, "steps between checkpoints; 0 = only epochs", low=0)
-    num_threads: int = setting(0, "threads torch may use; 0 = its default", low=0)
+    num_threads: int = setting(0, "threads torch may use; 0 = its default", low=0, high=MAX_THREADS)
     device: str = setting("auto", "where to train: cpu, cuda, cuda:1, ...; auto = cuda if there")
 
     @property
@@ -363,7 +371,7 @@ class SearchConfig(_Checked):
         low=0,
         high=1,
     )
-    num_threads: int = setting(1, "threads; 0 = one per core", low=0)
+    num_threads: int = setting(1, "threads; 0 = one per core", low=0, high=MAX_THREADS)
 
 
 @dataclass(frozen=True)

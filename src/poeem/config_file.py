@@ -21,7 +21,7 @@ def read_toml(path: Path) -> dict[str, dict[str, Any]]:
         ConfigError: no such file, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"config: {path} cannot be read: {error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

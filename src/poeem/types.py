@@ -20,6 +20,8 @@ Array = NDArray[Any]
 MAX_BEAM = 256
 MAX_PARALLEL_WEIGHT = 1000
 
+MAX_THREADS = 1024
+
 # Passes over product codes where errors along the vector cost more; nearly all stay after three or
 # four.
 MOST_PASSES = 20

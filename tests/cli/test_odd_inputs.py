@@ -1,5 +1,6 @@
 """Files as spreadsheets and editors write them, ids that are no good, and indexes in between."""
 
+import dataclasses
 import json
 import os
 
@@ -224,3 +225,86 @@ def test_a_pipe_is_no_index_to_import(tmp_path):
     call = Call("import", tmp_path / "pipe", tmp_path / "out.poeem")
     assert call.code != 0
     assert "no such file" in call.err
+
+
+BAD = "bad\udcff"  # a byte that is no UTF-8, as Python has it
+
+
+def test_a_path_that_is_no_utf_8_is_refused_before_anything_is_done(tmp_path):
+    table = write_table(tmp_path / "t.csv")
+    call = Call("train", table, "--out", tmp_path / BAD, *SMALL)
+    assert call.code == 2
+    assert "wanted a path in UTF-8" in call.err
+    assert os.listdir(tmp_path) == ["t.csv"]
+    for path in (f"{tmp_path}/{BAD}.csv", f"{tmp_path}/{BAD}"):
+        with pytest.raises(poeem.errors.ConfigError, match="wanted a path in UTF-8"):
+            poeem.data.load_interactions(poeem.config.DataConfig(path=path))
+        with pytest.raises(poeem.errors.ConfigError, match="wanted a path in UTF-8"):
+            poeem.data.load_text_set(poeem.config.DataConfig(path=path))
+
+
+def test_lists_by_demand_need_two_epochs_and_say_so(tmp_path):
+    table = write_table(tmp_path / "t.csv")
+    words = ("train", table, "--out", tmp_path / "run", *SMALL, "--num-lists", "5")
+    short = (*words, "--list-choice", "demand", "--epochs", "2")
+    call = Call(*short)
+    assert call.code == 2
+    assert "1 epochs after the warm start (epochs 2, warm_start_epoch 1), wanted at least 2" in (
+        " ".join(call.err.split())
+    )
+    assert "frozen_epochs 0, wanted at least 1" in Call(*short, "--frozen-epochs", "0").err
+    assert Call(*words, "--list-choice", "demand").code == 0
+
+
+def test_settings_that_no_machine_has(tmp_path):
+    table = write_table(tmp_path / "t.csv")
+    call = Call("train", table, "--out", tmp_path / "run", *SMALL, "--num-threads", "100000")
+    assert call.code == 2
+    assert "0 to 1024" in call.err
+    settings = tmp_path / "s.toml"
+    for text, message in (
+        ("[train]\nlearning_rate = 1" + 400 * "0", "a number beyond any float"),
+        ("[layer]\nbeam = 1" + 2000 * "0", "a number of thousands of digits, wanted 1 to 256"),
+    ):
+        settings.write_text(text)
+        call = Call("train", "--config", settings, "--show-config")
+        assert call.code == 2
+        assert message in call.err
+    settings.write_text("\ufeff[layer]\nbeam = 2\n", encoding="utf-8")
+    assert "beam = 2" in Call("train", "--config", settings, "--show-config").out
+
+
+def text_set(folder, titles, grade=1):
+    folder.mkdir()
+    words = [f"word{n} other{n} thing{n}" for n in range(60)]
+    documents = [{"id": f"d{n}", "text": text} for n, text in enumerate(words)]
+    for n in range(titles):
+        documents[n]["title"] = f"title {n}"
+    queries = [{"id": f"q{n}", "text": f"word{n}"} for n in range(60)]
+    for name, rows in (("docs", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (folder / "qrels.tsv").write_text("".join(f"q{n}\td{n}\t{grade}\n" for n in range(60)))
+    return poeem.config.DataConfig(path=str(folder))
+
+
+@pytest.mark.parametrize("titles", [0, 1, 40])
+def test_titles_alone_are_read_only_where_documents_have_them(tmp_path, titles):
+    config = text_set(tmp_path / "set", titles)
+    message = f"{titles} of 60 documents have a title, and most queries stand in the text"
+    with pytest.raises(poeem.errors.MissingColumnError, match=message):
+        poeem.data.load_text_set(config)
+    told = dataclasses.replace(config, document_fields="title,text" if titles else "text")
+    assert all(poeem.data.load_text_set(told).document_texts)
+
+
+def test_few_documents_without_text_are_counted(tmp_path):
+    config = text_set(tmp_path / "set", 57)
+    assert poeem.data.load_text_set(config).fields == ("title",)
+    call = Call("train", config.path, "--out", tmp_path / "run", *SMALL[:-4], "--num-threads", "1")
+    assert "3 documents have no text" in call.err
+
+
+def test_answers_of_low_grades_are_named(tmp_path):
+    config = text_set(tmp_path / "set", 60, grade=0)
+    with pytest.raises(poeem.errors.DataError, match="60 answers have a grade below 1, the lowest"):
+        poeem.data.load_text_set(config)

@@ -22,10 +22,29 @@ def test_too_many_dimensions():
         INDEX.search(random_queries(1, 1, 1, 6))
 
 
-@pytest.mark.parametrize("shape", [(0, 6), (2, 0, 6), (0,)])
-def test_empty_batch(shape):
-    with pytest.raises(ShapeError, match="empty"):
+@pytest.mark.parametrize("shape", [(2, 0, 6), (3, 0), (0,)])
+def test_vectors_without_a_number(shape):
+    with pytest.raises(ShapeError, match=r"empty|width 0"):
         INDEX.search(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (0, 2, 6)])
+def test_no_queries_have_no_answers(shape):
+    found = INDEX.search(np.zeros(shape, np.float32), 3)
+    assert found.ids.shape == found.scores.shape == (0, 3)
+    with pytest.raises(ShapeError, match="width 7"):
+        INDEX.search(np.zeros((*shape[:-1], 7), np.float32))
+
+
+def test_tensors_that_numpy_cannot_look_at():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(2, 6)
+    with pytest.raises(DtypeError, match="queries: got a tensor without data"):
+        INDEX.search(x.to("meta"))
+    with pytest.raises(DtypeError, match="queries: got a tensor of layout torch"):
+        INDEX.search(x.to_sparse())
+    found = INDEX.search(torch._neg_view(x), 3)
+    assert np.array_equal(found.ids, INDEX.search(-x, 3).ids)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64, "U3", object, bool])

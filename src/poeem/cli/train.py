@@ -184,8 +184,11 @@ def data_line(prepared: Prepared) -> str:
         + split.num_unseen_user_pairs,
         "test pairs that are in training": split.num_repeated_pairs,
     }
+    texts = prepared.catalogue.item_texts
+    empty = 0 if texts is None else sum(not text.strip() for text in texts)
     named = [f"{count:,} {what}" for what, count in left_out.items() if count]
     line += f"; left out: {', '.join(named)}" if named else ""
+    line += f"; {empty:,} documents have no text" if empty else ""
     ids = prepared.catalogue.item_ids
     if ids.dtype.kind == "i" and not prepared.catalogue.has_index_ids():
         line += (

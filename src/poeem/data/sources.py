@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from poeem.checks import check_path_text
 from poeem.data.tables import TABLE_SUFFIXES, TEXT_FORMATS, TextFormat
 from poeem.errors import DataError
 
@@ -43,7 +44,9 @@ def open_source(text: str) -> Iterator[Source]:
 
     Raises:
         DataError: there is no such thing; the message says what there is.
+        ConfigError: the path is no UTF-8.
     """
+    check_path_text("path", text)
     if text in BUNDLED:
         bundled = resources.files("poeem.data") / "bundled" / BUNDLED[text]
         with resources.as_file(bundled) as path:
@@ -62,6 +65,7 @@ def open_source(text: str) -> Iterator[Source]:
 @contextmanager
 def text_set_folder(text: str) -> Iterator[Path | None]:
     """Find the folder of the text set that `text` names; None where it names none."""
+    check_path_text("path", text)
     if text in BUNDLED_TEXTS:
         bundled = resources.files("poeem.data") / "bundled" / BUNDLED_TEXTS[text]
         with resources.as_file(bundled) as path:

@@ -24,6 +24,8 @@ DOCUMENTS, QUERIES, ANSWERS = "docs.jsonl", "queries.jsonl", "qrels.tsv"
 _MAX_LISTED, _MAX_SHOWN = 1000, 5
 # Where more of the queries than this stand in their document's text, it gives the answers away.
 _GIVEN_AWAY = 0.5
+# Documents that have a title, where it is all that is read of them.
+_TITLED = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,8 @@ def load_text_set(config: DataConfig, progress: Progress | None = None) -> TextS
     that answer no query stay in the catalogue; queries without an answer are left out.
 
     `config.document_fields` "auto" takes title and text, but not the text where most queries stand
-    in that of their own document. `config.min_rating` is the lowest grade that counts, else 1.
+    in that of their own document; nearly all documents must have a title then.
+    `config.min_rating` is the lowest grade that counts, else 1.
 
     Args:
         progress: called with bytes read and bytes in all.
@@ -88,7 +91,14 @@ def load_text_set(config: DataConfig, progress: Progress | None = None) -> TextS
         documents, queries, answers = _read(folder, config, progress)
     pairs = list(dict.fromkeys(answers.pairs))
     if not pairs:
-        raise DataError(f"{answers.name}: no query has an answer among the documents")
+        low = ""
+        if answers.num_filtered:
+            grade = 1.0 if config.min_rating is None else config.min_rating
+            low = (
+                f"; {answers.num_filtered:,} answers have a grade below {grade:g}, the lowest that "
+                "counts (DataConfig.min_rating)"
+            )
+        raise DataError(f"{answers.name}: no query has an answer among the documents{low}")
     asked = {query for query, _ in pairs}
     query_keys = _ordered([key for key in queries.objects if key in asked])
     document_keys = _ordered(list(documents.objects))
@@ -239,10 +249,13 @@ def _fields(
         for query, document in pairs
     )
     names = ("title", "text") if given_away <= _GIVEN_AWAY * len(pairs) else ("title",)
-    if not any(_text(one, names) for one in documents.objects.values()):
+    count = sum(bool(_text(one, names)) for one in documents.objects.values())
+    if not count or (names == ("title",) and count < _TITLED * len(documents.objects)):
+        why = "" if "text" in names else ", and most queries stand in the text of their document"
         raise MissingColumnError(
-            f"{documents.name}: no document has a {' or '.join(names)}; set "
-            f"DataConfig.document_fields to some of {', '.join(sorted(known))}"
+            f"{documents.name}: {count:,} of {len(documents.objects):,} documents have a "
+            f"{' or '.join(names)}{why}; set DataConfig.document_fields to some of "
+            f"{', '.join(sorted(known))}"
         )
     return names
 

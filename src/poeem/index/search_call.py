@@ -13,10 +13,9 @@ from poeem.errors import ConfigError
 from poeem.index.arguments import PADDING_ID
 from poeem.index.calibration import Calibration, check_target
 from poeem.index.kernels import wanted_kernel
-from poeem.types import FloatArray, IntArray, SearchResult
+from poeem.types import MAX_THREADS, FloatArray, IntArray, SearchResult
 
 MAX_K = 2**31 - 1
-MAX_THREADS = 1024
 # Results of one call where most are padding: 12 bytes each, so 3 GB.
 MAX_PADDED = 1 << 28
 

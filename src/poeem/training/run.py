@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from poeem.checks import check_path_text
 from poeem.config import Config
 from poeem.errors import ConfigError, DataError, InputError, TrainingInterrupted
 from poeem.quantize.health import ScalarWriter
@@ -17,7 +18,7 @@ from poeem.training.display import Display
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import train
 from poeem.training.prepared import Prepared, prepare
-from poeem.training.state import TrainingState, check_distillation
+from poeem.training.state import TrainingState, check_distillation, has_demand_lists
 
 
 class MakeDisplay(Protocol):
@@ -120,6 +121,8 @@ def check_start(
         InputError, ConfigError, CheckpointError: as in `train_run`.
     """
     settings = config.train
+    check_path_text("out", folder)
+    check_path_text("DataConfig.path", config.data.path)
     if joint:
         check_distillation(settings)
     if joint and settings.warm_start_epoch >= settings.epochs:
@@ -134,6 +137,8 @@ def check_start(
             f"{settings.epochs - settings.warm_start_epoch}, the epochs after the warm start "
             f"(epochs {settings.epochs}, warm_start_epoch {settings.warm_start_epoch})"
         )
+    if joint:
+        has_demand_lists(config)
     files = RunFolder(Path(folder))
     if resume:
         files.to_resume().require_same(config)

@@ -242,10 +242,19 @@ def has_demand_lists(config: Config) -> bool:
         return False
     if train.list_choice == "demand" and not train.freezes:
         raise ConfigError(
-            "TrainConfig.list_choice: got 'demand' with frozen_epochs 0, wanted at least 1: lists "
-            "are made by demand when codes freeze"
+            f"TrainConfig.list_choice: got 'demand' {_why_nothing_freezes(train)}: lists are made "
+            "by demand when codes freeze"
         )
     return train.list_choice == "demand" or (layer.family == "residual" and train.freezes)
+
+
+def _why_nothing_freezes(train: TrainConfig) -> str:
+    if train.frozen_epochs is not None:
+        return f"with frozen_epochs {train.frozen_epochs}, wanted at least 1"
+    return (
+        f"with {train.epochs - train.warm_start_epoch} epochs after the warm start (epochs "
+        f"{train.epochs}, warm_start_epoch {train.warm_start_epoch}), wanted at least 2"
+    )
 
 
 def check_distillation(train: TrainConfig) -> None:
