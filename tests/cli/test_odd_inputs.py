@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import poeem
+import poeem.config
+import poeem.data
+import poeem.errors
 from tests.cli.conftest import SMALL, Call, write_table
 
 
