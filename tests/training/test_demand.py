@@ -71,6 +71,24 @@ def test_who_is_left_over_fills_the_lists_with_room():
     assert torch.bincount(assign_within(values, choices, 5, 2)).tolist() == [2] * 5
 
 
+def test_room_for_more_than_all_is_room_for_all():
+    """And costs no more memory than that."""
+    queries, items = unit(200, 8, 0), unit(90, 8, 1)
+    found = []
+    for capacity in (6.0, 1e9, math.inf):
+        generator = torch.Generator().manual_seed(0)
+        found.append(
+            demand_lists(
+                queries, items, 6, temperature=TEMPERATURE, capacity=capacity, generator=generator
+            )
+        )
+    for each in found[1:]:
+        assert torch.equal(each.lists, found[0].lists)
+        assert torch.equal(each.routes, found[0].routes)
+    values, choices = torch.zeros(2, 10**5), torch.zeros(2, 10**5, dtype=torch.int64)
+    assert (assign_within(values, choices, 10**4, 10**5) == 0).all()
+
+
 def test_routes_come_near_the_shares():
     queries, wanted = unit(200, 8, 0), unit(5, 8, 1)
     shares = torch.softmax(queries @ wanted.T / TEMPERATURE, 1)

@@ -94,7 +94,8 @@ def demand_lists(
         items.unsqueeze(0), num_lists, num_iterations=kmeans_iterations, generator=generator
     )[0]
     lists, routes = coarse.assign(items, centroids), centroids
-    room = max(1, -(-int(capacity * len(items)) // num_lists))
+    # A list that has room for all has no use for more.
+    room = max(1, -(-int(min(capacity, num_lists) * len(items)) // num_lists))
     for _ in range(rounds):
         shares = wanted.shares(lists, num_lists)
         routes = fit_routes(queries, shares, routes, temperature, generator)
@@ -207,8 +208,8 @@ def assign_within(values: Tensor, choices: Tensor, num_lists: int, room: int) ->
         lists[_beyond_room(lists, value, num_lists, room)] = -1
     left = (lists < 0).nonzero()[:, 0]
     empty = room - torch.bincount(lists[lists >= 0], minlength=num_lists)
-    places = torch.arange(num_lists, device=lists.device).repeat_interleave(empty)
-    lists[left] = places[: len(left)]
+    order = torch.arange(len(left), device=lists.device)
+    lists[left] = torch.searchsorted(empty.cumsum(0), order, right=True)  # list after list
     return lists
 
 
