@@ -140,8 +140,11 @@ def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
     return moved
 
 
-def draw(results: ResultFile, data: str) -> None:
-    """Draw by how much each change moves recall@100 of ours, with the same seeds."""
+def draw(results: ResultFile, data: str, notes: dict[str, str] | None = None) -> None:
+    """Draw by how much each change moves recall@100 of ours, with the same seeds.
+
+    notes: what to write behind the names of changes.
+    """
     figure_class, canvas_class = import_matplotlib()
     moved = moved_by(results.rows)
     if not moved:
@@ -154,7 +157,8 @@ def draw(results: ResultFile, data: str) -> None:
         names = sorted(moved[size], key=moved[size].__getitem__)
         values = [moved[size][name] for name in names]
         colours = ["#5b8db8" if value < 0 else "#d9622b" for value in values]
-        bars = axes.barh(names, values, color=colours, height=0.7)
+        labels = [name + (notes or {}).get(name, "") for name in names]
+        bars = axes.barh(labels, values, color=colours, height=0.7)
         axes.bar_label(bars, [f"{value:+.1f} %" for value in values], padding=3, fontsize=8)
         axes.axvline(0, color="#444444", linewidth=0.8)
         axes.margins(x=0.15)

@@ -75,6 +75,14 @@ def probed(state: TrainingState, prepared: Prepared, evaluation: EvaluationSet) 
     return {key: round(value, 5) for key, value in found.items()}
 
 
+def shares(results: ResultFile) -> dict[str, str]:
+    """Return for each change how much of the catalogue the lists probed hold, mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for row in results.rows:
+        found.setdefault(row["name"], []).append(row["share_of_items_probed"])
+    return {name: f" ({np.mean(each):.1%} of items)" for name, each in found.items()}
+
+
 def main() -> None:
     """Train what is asked for and not there yet."""
     parser = argparse.ArgumentParser(
@@ -92,7 +100,9 @@ def main() -> None:
     title = f"{options.data}, 1 of {options.lists} lists probed"
     if options.draw:
         facts = {k: v for k, v in json.loads(path.read_text("utf-8")).items() if k not in MADE}
-        draw(ResultFile(path, facts), f"{facts['data']}, 1 of {facts['num_lists']} lists probed")
+        title = f"{facts['data']}, 1 of {facts['num_lists']} lists probed"
+        results = ResultFile(path, facts)
+        draw(results, title, shares(results))
         return
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -131,7 +141,7 @@ def main() -> None:
             results.add({**row, **stamp()})
             say(f"{name}: recall@100 {row['recall@100']:.4f}")
     results.save()
-    draw(results, title)
+    draw(results, title, shares(results))
 
 
 if __name__ == "__main__":
