@@ -227,7 +227,7 @@ def test_a_pipe_is_no_index_to_import(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     call = Call("import", tmp_path / "pipe", tmp_path / "out.poeem")
     assert call.code != 0
-    assert "no such file" in call.err
+    assert "no file, but a pipe" in call.err
 
 
 BAD = "bad\udcff"  # a byte that is no UTF-8, as Python has it

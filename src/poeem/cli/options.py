@@ -157,9 +157,7 @@ def _name_options(error: PoeemError, options: list[_Option]) -> None:
     for option in options:
         setting = f"{type(getattr(Config(), option.section)).__name__}.{option.field.name}"
         text = re.sub(rf"\b{re.escape(setting)}\b", f"--{option.flag}", text)
-        text = re.sub(
-            rf"""\b{option.field.name} = ["']?([\w.]+)["']?""", rf"--{option.flag} \1", text
-        )
+        text = re.sub(rf"""\b{option.field.name} = (["'])(\w+)\1""", rf"--{option.flag} \2", text)
     if isinstance(error, MissingColumnError) and text == was:
         text += "; options such as --user-column and --item-column name the columns"
     if text != was:

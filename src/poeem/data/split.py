@@ -85,7 +85,7 @@ def split_interactions(
             f"split {method}: no test pair among {len(interactions):,} of "
             f"{interactions.num_users:,} users ({test_dropped[1]:,} of items and "
             f"{test_dropped[2]:,} of users not in training); wanted users with pairs enough that "
-            "one can be held out, or split = 'random' with test_fraction = 0"
+            "one can be held out, or DataConfig.split random with DataConfig.test_fraction 0"
         )
     return Split(train, valid, test, method, *(np.add(test_dropped, valid_dropped).tolist()))
 

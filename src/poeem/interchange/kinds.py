@@ -41,8 +41,8 @@ def import_kind(path: Path) -> str:
         if (path / ITEMS).exists():
             return "parquet"
         raise NotAnIndexError(f"{path}: a folder without {ITEMS}")
-    if not path.is_file():  # a pipe would keep us waiting
-        raise NotAnIndexError(f"{path}: no such file")
+    if path.exists() and not path.is_file():
+        raise NotAnIndexError(f"{path}: no file, but a pipe or a device")
     try:
         with path.open("rb") as file:
             start = file.read(8 + len(_POEEM))
