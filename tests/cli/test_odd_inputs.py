@@ -66,9 +66,10 @@ def test_integers_that_are_none(tmp_path):
     codes = np.zeros((5, 4), dtype=np.uint8)
     books = np.random.default_rng(0).standard_normal((4, 16, 2)).astype(np.float32)
     poeem.build_index_from_codes(codes=codes, codebooks=books).save(tmp_path / "i.poeem")
-    (tmp_path / "ids.txt").write_text("3\nfour\n")
-    call = Call("remove", tmp_path / "i.poeem", "--ids", tmp_path / "ids.txt")
-    assert "got 'four', wanted integers" in call.err
+    for wrong in ("four", "+-5", "9" * 5000):
+        (tmp_path / "ids.txt").write_text(f"3\n{wrong}\n")
+        call = Call("remove", tmp_path / "i.poeem", "--ids", tmp_path / "ids.txt")
+        assert f"got {wrong[:40]!r}, wanted integers" in call.err
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])

@@ -200,10 +200,12 @@ def _integers(keys: Sequence[Any] | Array) -> Any:
     """Return ids of an index whose items have no other ids: integers."""
     if isinstance(keys, np.ndarray):
         return keys
-    try:
-        return [int(key) for key in keys]
-    except ValueError:
-        wrong = next(key for key in keys if not str(key).lstrip("+-").isdecimal())
-        raise IdError(
-            f"ids: got {wrong!r}, wanted integers, as the items of this index have"
-        ) from None
+    found = []
+    for key in keys:
+        try:
+            found.append(int(key))
+        except ValueError:
+            raise IdError(
+                f"ids: got {key[:40]!r}, wanted integers, as the items of this index have"
+            ) from None
+    return found

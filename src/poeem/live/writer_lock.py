@@ -124,12 +124,12 @@ class Watch:
         with self._opening:
             fresh = os.open(self._writer, os.O_RDONLY | os.O_CLOEXEC)
             status = os.fstat(fresh)
-            self._opened = status.st_dev, status.st_ino
             if self._file is None:
                 self._file = fresh
             else:  # under the number that other threads may be reading by
                 os.dup2(fresh, self._file, inheritable=False)
                 os.close(fresh)
+            self._opened = status.st_dev, status.st_ino  # last: who sees it reads the new file
             return self._file
 
     def close(self) -> None:
