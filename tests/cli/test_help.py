@@ -3,26 +3,30 @@
 import dataclasses
 import importlib
 import shlex
+import subprocess
+import sys
 import tomllib
 
 import pytest
 
+from poeem.cli import change, import_
+from poeem.cli.app import app
 from poeem.config import Config
 from tests.cli.conftest import Call
 
-VERBS = (
-    "train",
-    "build",
-    "search",
-    "evaluate",
-    "inspect",
-    "export",
-    "import",
-    "refresh",
-    "demo",
-    "compare",
-)
-MODULES = {"import": "import_"}  # the word is taken in Python
+MODULES = {"import": import_, "update": change, "remove": change, "compact": change}
+VERBS = tuple(command.name for command in app.registered_commands)
+
+
+def examples_of(verb):
+    """Return the examples that stand in the module of a verb."""
+    module = MODULES.get(verb) or importlib.import_module(f"poeem.cli.{verb}")
+    name = f"{verb.upper()}_EXAMPLES" if module is change else "EXAMPLES"
+    return getattr(module, name)
+
+
+def test_every_verb_is_here():
+    assert len(VERBS) == 14
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -40,8 +44,7 @@ def test_names_and_examples_are_whole_at_any_width(verb, width, monkeypatch):
     text = Call(verb, "--help").out
     assert "…" not in text
     options, examples = text.split("Example:")
-    wanted = importlib.import_module(f"poeem.cli.{MODULES.get(verb, verb)}").EXAMPLES
-    wanted = wanted.strip().splitlines()
+    wanted = examples_of(verb).strip().splitlines()
     assert [line.strip() for line in examples.strip().splitlines()] == wanted
     assert max(map(len, options.splitlines())) <= width
     named = {word for line in options.splitlines() for word in line.split() if word[:2] == "--"}
@@ -63,6 +66,15 @@ def test_no_verb_shows_the_help():
 
 def test_version():
     assert Call("--version").out.startswith("torch-poeem ")
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "poeem"]
+    ran = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == Call("--version").out
+    ran = subprocess.run([*command, "verify", "no.poeem"], capture_output=True, text=True)
+    assert ran.returncode == 4
+    assert "no.poeem" in ran.stdout
 
 
 def test_every_setting_has_an_option_with_its_default(monkeypatch):

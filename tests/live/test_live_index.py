@@ -22,6 +22,7 @@ from poeem.errors import (
     IndexLockedError,
     InputError,
     SaveError,
+    ShapeError,
 )
 from poeem.index.encode import encode
 from poeem.live import swap_index, view
@@ -350,12 +351,23 @@ def test_an_index_opened_through_a_link_is_the_same(tmp_path):
         assert_holds(live, model)
 
 
-def test_no_change_is_written_where_there_is_nothing_to_change(tmp_path):
+@pytest.mark.parametrize("family", ["product", "residual"])
+@pytest.mark.parametrize("num_lists", [0, 5])
+def test_no_change_is_written_where_there_is_nothing_to_change(tmp_path, family, num_lists):
     path = tmp_path / "i.poeem"
-    random_index(Shape()).save(path)
+    shape = Shape(num_lists=num_lists, family=family)
+    random_index(shape).save(path)
     with LiveIndex.open(path) as live:
         live.remove([])
         live.remove([10**9], ignore_missing=True)
+        lists = np.zeros(0, dtype=np.int32) if num_lists else None
+        for put in (live.add, live.update):
+            put([], np.zeros((0, shape.dim), dtype=np.float32))
+            put([], codes=np.zeros((0, shape.num_subspaces), dtype=np.uint8), lists=lists)
+            with pytest.raises(ShapeError):
+                put([], np.zeros((0, shape.dim + 1), dtype=np.float32))
+            with pytest.raises(ShapeError):
+                put([], codes=np.zeros(0, dtype=np.uint8), lists=lists)
         assert not live.compact()
     assert pending_changes(path).num_changes == 0
 

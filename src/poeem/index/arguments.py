@@ -107,8 +107,11 @@ def orthonormal_error(rotation: FloatArray) -> float:
     return float(np.abs(rotation @ rotation.T - np.eye(len(rotation), dtype=np.float32)).max())
 
 
-def check_codes(codes: Array, parts: QuantizerParts) -> int:
+def check_codes(codes: Array, parts: QuantizerParts, *, may_be_empty: bool = False) -> int:
     """Check codes [n, num_subspaces] and return n.
+
+    Args:
+        may_be_empty: whether no rows at all will do.
 
     Raises:
         DtypeError: not integers.
@@ -117,7 +120,7 @@ def check_codes(codes: Array, parts: QuantizerParts) -> int:
     """
     _check_integers("codes", codes)
     num_subspaces = parts.num_subspaces
-    if codes.ndim != 2 or codes.shape[1] != num_subspaces or len(codes) == 0:
+    if codes.ndim != 2 or codes.shape[1] != num_subspaces or not (len(codes) or may_be_empty):
         raise ShapeError(f"codes: got shape {codes.shape}, wanted [n, {num_subspaces}] with n > 0")
     _check_below("codes", codes, parts.num_codewords, "num_codewords")
     return len(codes)
@@ -193,6 +196,8 @@ def _check_integers(name: str, array: Array) -> None:
 
 
 def _check_below(name: str, array: Array, limit: int, limit_name: str) -> None:
+    if array.size == 0:
+        return
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= limit:
         got = low if low < 0 else high

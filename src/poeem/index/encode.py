@@ -55,7 +55,7 @@ def encode(
             along=along,
         )
     else:
-        slices = rests.reshape(len(vectors), parts.num_subspaces, -1)
+        slices = rests.reshape(len(vectors), parts.num_subspaces, parts.codebooks.shape[2])
         codes = _nearest(slices.transpose(1, 0, 2), parts.codebooks, num_threads)
         if along is not None:
             _native.descend(

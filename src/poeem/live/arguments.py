@@ -42,13 +42,13 @@ def check_put(
     if vectors is not None:
         if lists is not None:
             raise ConfigError("lists: wanted with codes only; of vectors they are found")
-        array = check_vectors("vectors", vectors, contents.dim)
+        array = check_vectors("vectors", vectors, contents.dim, may_be_empty=True)
         count, name = len(array), "vectors"
         _native.let_searches_in()
         packed, found = encode(contents, array)
     else:
         array = as_array("codes", codes)
-        count, name = check_codes(array, contents), "codes"
+        count, name = check_codes(array, contents, may_be_empty=True), "codes"
         checked = check_lists(lists, count, contents)
         packed = np.array(array, dtype=packed_dtype(contents.code_bits), order="C")
         found = None if checked is None else np.array(checked, dtype=np.int32, order="C")
