@@ -9,6 +9,7 @@ python scripts/soak.py --seconds 60
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import threading
@@ -113,6 +114,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
+    if not 0 < options.seconds < math.inf:
+        parser.error(f"--seconds: got {options.seconds:g}, wanted more than 0 and finite")
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Path(folder) / "soak.poeem")
         soak.run(options.seconds)

@@ -1,5 +1,7 @@
 """The public file lists what is there, and nothing else."""
 
+import importlib.metadata
+
 import pytest
 
 import poeem
@@ -28,3 +30,8 @@ def test_everything_public_is_listed():
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="NoSuchThing"):
         poeem.NoSuchThing  # noqa: B018
+
+
+def test_the_version_is_that_of_the_package():
+    """It is written down twice: a checkout without its metadata must still build an index."""
+    assert poeem.__version__ == importlib.metadata.version("torch-poeem")

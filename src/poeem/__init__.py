@@ -49,7 +49,14 @@ from poeem.errors import (
 from poeem.errors import install_hint as _install_hint
 from poeem.index import Index, build_index, build_index_from_codes, refresh_index
 from poeem.live import LiveIndex, LiveView, PendingChanges, pending_changes, swap_index
-from poeem.types import Encoding, Metric, QuantizerParts, SearchResult, TrainedQuantizer
+from poeem.types import (
+    Encoding,
+    Metric,
+    QuantizerParts,
+    SearchResult,
+    TrainedQuantizer,
+    __version__,
+)
 
 if TYPE_CHECKING:
     from poeem.interchange.authors import import_authors_index
@@ -64,8 +71,6 @@ if TYPE_CHECKING:
     from poeem.training.losses import distillation_loss, in_batch_softmax, list_softmax
     from poeem.training.refresh import refresh
     from poeem.training.trained import TrainedRun
-
-__version__ = "0.1.0"
 
 _ON_FIRST_USE = {
     "CodeHealth": "poeem.quantize.health",

@@ -22,6 +22,8 @@ MAX_PARALLEL_WEIGHT = 1000
 
 MAX_THREADS = 1024
 
+__version__ = "0.1.0"
+
 # Passes over product codes where errors along the vector cost more; nearly all stay after three or
 # four.
 MOST_PASSES = 20

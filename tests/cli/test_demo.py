@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from poeem import Index
 from poeem.errors import TrainingInterrupted
 from poeem.evaluation import faiss_rival
 from tests.cli.conftest import Call, write_table
@@ -59,6 +60,7 @@ def test_demo_replaces_its_own_runs_only(demo, run, monkeypatch):
     assert "no demo's" in refused.err
     again = Call("demo", table, "--epochs", "1", "--json")
     assert again.json["rows"][0]["name"] == "exact, float vectors"
+    assert Index.open(folder / "runs" / "toys" / "items.poeem").lineage["run"] == "toys"
     names = {path.name for path in (folder / "runs" / "toys").iterdir()}
     assert {"comparison.png", "items.poeem", "4-bytes"} <= names
     assert not {"unfinished", "finished"} & names

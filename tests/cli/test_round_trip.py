@@ -40,11 +40,15 @@ def test_tensorboard(table, tmp_path):
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_evaluate_agrees_with_the_engine(run):
+def test_evaluate_agrees_with_the_engine(run, monkeypatch):
     told = Call("evaluate", run, "--json").json
     assert told["quantized"] == pytest.approx(told["engine"], abs=1e-3)
     assert set(told["exact"]) == {"recall@20", "precision@20", "recall@100", "precision@100"}
     assert "the index file" in Call("evaluate", run).out
+    monkeypatch.setenv("COLUMNS", "30")
+    table = Call("evaluate", run).out
+    assert "…" not in table
+    assert f"{told['engine']['recall@100']:.4f}" in table
 
 
 def test_build_again_gives_the_same_answers(run, tmp_path):

@@ -1,5 +1,7 @@
 """Givens coordinate descent: the derivative, the pairs, and orthonormality."""
 
+import math
+
 import pytest
 import torch
 
@@ -271,6 +273,62 @@ def test_the_native_step_checks_what_it_is_given():
     with pytest.raises(ShapeError, match="not square"):
         _native.greedy_pairs(wide, kernel="")
     assert (eye == torch.eye(4).numpy()).all()
+
+
+def test_a_gradient_too_large_to_be_squared_is_refused():
+    rotation = torch.nn.Parameter(torch.eye(4))
+    optimizer = GivensDescent([rotation], lr=0.01)
+    rotation.grad = torch.zeros(4, 4)
+    rotation.grad[0, 1], rotation.grad[1, 2] = 1e25, -1e25  # no sum shows these
+    with pytest.raises(NonFiniteError, match="nothing was turned"):
+        optimizer.step()
+    rotation.grad = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)) * 1e18
+    optimizer.step()
+    assert torch.isfinite(optimizer.state[rotation]["square"]).all()
+    assert not torch.equal(rotation.detach(), torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"pairs": "gredy"},
+        {"step_size": "nonsense"},
+        {"betas": (1.0, 1.0)},
+        {"betas": (0.9,)},
+        {"betas": 0.9},
+        {"betas": ("a", "b")},
+        {"lr": -1.0},
+        {"lr": math.nan},
+        {"lr": "0.1"},
+        {"seed": "x"},
+        {"seed": 1.5},
+    ],
+    ids=str,
+)
+def test_settings_of_groups_are_checked_too(setting):
+    rotation, other = (torch.nn.Parameter(torch.eye(4)) for _ in range(2))
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        GivensDescent([rotation], **setting)
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        GivensDescent([{"params": [rotation], **setting}])
+    optimizer = GivensDescent([rotation])
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        optimizer.add_param_group({"params": other, **setting})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_parameters_added_later_are_checked_too():
+    optimizer = GivensDescent([torch.nn.Parameter(torch.eye(4))])
+    with pytest.raises(ShapeError, match=r"wanted \[dim, dim\]"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(3, 5))]})
+    with pytest.raises(InputError, match="wanted an orthonormal one"):
+        optimizer.add_param_group({"params": torch.nn.Parameter(torch.ones(4, 4))})
+    assert len(optimizer.param_groups) == 1
+    more = (torch.nn.Parameter(torch.eye(dim)) for dim in (2, 3))
+    optimizer.add_param_group({"params": more, "lr": torch.tensor(0.1), "betas": [0.5, 0.9]})
+    assert len(optimizer.param_groups[1]["params"]) == 2
+    named = GivensDescent([("rotation", torch.nn.Parameter(torch.eye(3)))])
+    assert named.param_groups[0]["lr"] == 1e-3
 
 
 def test_bad_settings():

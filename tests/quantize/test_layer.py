@@ -461,6 +461,25 @@ def test_a_layer_frozen_by_hand_revives_nothing():
     assert not torch.equal(layer.codebooks, before)
 
 
+@pytest.mark.parametrize("frozen", ["centroids", "codebooks"])
+def test_of_a_layer_frozen_in_part_the_rest_is_revived(frozen):
+    layer = IndexLayer(dim=8, num_subspaces=2, num_codewords=4, num_lists=4, revive_window=1)
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    layer.warm_start(x)
+    with torch.no_grad():
+        layer.centroids[0] = 100.0
+        layer.codebooks[:, 0] = 100.0
+    getattr(layer, frozen).requires_grad_(False)
+    for _ in range(6):
+        layer(x)
+    dead = {
+        "centroids": float(layer.centroids.detach().abs().max()) > 50,
+        "codebooks": float(layer.codebooks.detach().abs().max()) > 50,
+    }
+    assert dead == {"centroids": frozen == "centroids", "codebooks": frozen == "codebooks"}
+    assert int(layer.list_counts.sum()) <= 300  # windows end
+
+
 def test_seeds_near_the_largest_are_taken():
     layer = IndexLayer(dim=16, num_subspaces=8, num_codewords=16, revive_window=1, seed=2**63 - 1)
     layer.quantizer_dropout = 1.0

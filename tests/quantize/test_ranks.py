@@ -104,6 +104,58 @@ def test_two_ranks_have_one_index(family, num_lists, tmp_path):
     assert torch.equal(one["tower.weight"], other["tower.weight"])
 
 
+LOADED_BY_ONE = """
+import sys
+import torch
+from torch import distributed, nn
+import poeem
+
+torch.set_num_threads(1)
+rank, place = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
+
+
+def made():
+    return poeem.IndexLayer(
+        8, family="product", num_subspaces=2, num_codewords=16, pass_through_steps=100,
+        num_samples=64, revive_window=4,
+    )
+
+
+layer = made()
+if rank == 0:
+    warm = made()
+    warm.warm_start(torch.randn(200, 8, generator=torch.Generator().manual_seed(0)))
+    warm(torch.randn(10, 8, generator=torch.Generator().manual_seed(1)))
+    layer.load_state_dict(warm.state_dict())
+model = nn.parallel.DistributedDataParallel(layer, find_unused_parameters=True)
+noise = torch.Generator().manual_seed(rank)
+for step in range(40):
+    out = model(torch.randn(40, 8, generator=noise))
+    out.loss.backward()
+    model.zero_grad()
+state = {"phase": layer.phase.name, "steps": layer.num_steps, "window": layer._num_windowed}
+torch.save(state | layer.state_dict(), f"{place}/{rank}.pt")
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_checkpoint_that_rank_0_alone_has_loaded_counts_for_all(tmp_path):
+    command = [sys.executable, "-c", LOADED_BY_ONE]
+    running = [
+        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    for each in running:
+        _, errors = each.communicate(timeout=240)
+        assert each.returncode == 0, errors.decode()
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert (one["phase"], one["steps"]) == ("JOINT", 41)
+    for name, value in one.items():
+        same = torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name]
+        assert same, name
+
+
 def test_alone_there_is_nobody_to_ask():
     rows = torch.arange(6.0).view(3, 2)
     assert ranks.num_ranks() == 1

@@ -215,6 +215,12 @@ def test_a_successor_cut_off_while_it_began_is_no_run(config, folder, tmp_path):
     assert not (path / "unfinished").exists()
 
 
+def test_a_successor_has_the_name_of_the_folder_it_will_have(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "run")
+    assert RunFolder(path).name == RunFolder(path).unfinished.name == "run"
+    assert RunFolder(tmp_path / "unfinished").name == "unfinished"  # of nobody
+
+
 def test_a_stopped_successor_names_what_stays(config, folder, tmp_path, monkeypatch):
     path = shutil.copytree(folder, tmp_path / "run")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poeem.cli.output import Json, answers, print_json, say
+from poeem.cli.output import Json, answers, print_json, say, show_table
 from poeem.cli.train import anchored, data_line
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _show(result: DemoResult, prepared: Prepared, folder: Path) -> None:
     console = answers()
     console.print()
     num_users = 0 if test is None else len(test.users)
-    console.print(comparison_table(result.rows, f"Held-out purchases of {num_users:,} customers"))
+    show_table(comparison_table(result.rows, f"Held-out purchases of {num_users:,} customers"))
     user, item, (questions, found) = _example(prepared, folder)
     console.print()
     show(questions, found)

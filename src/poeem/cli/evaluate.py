@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poeem.cli.options import Given, settings
-from poeem.cli.output import Json, answers, counting, print_json
+from poeem.cli.output import Json, answers, counting, print_json, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,4 +73,4 @@ def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     for name, figures in rows.items():
         if figures is not None:
             table.add_row(name, *(f"{figures[key]:.4f}" for key in _SHOWN))
-    console.print(table)
+    show_table(table, console)

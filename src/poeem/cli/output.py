@@ -21,12 +21,15 @@ def answers() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def show_table(table: Table) -> None:
-    """Print a table of figures, all of them: a narrow terminal folds its lines, none is cut off."""
-    console = answers()
-    wide = Console(width=1000)
-    width = max(console.width, wide.measure(table).maximum)
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+def show_table(table: Table, console: Console | None = None) -> None:
+    """Print a table of figures, all of them: a narrow terminal folds its lines, none is cut off.
+
+    console: where to; None = where answers go.
+    """
+    console = answers() if console is None else console
+    width = max(console.width, Console(width=1000).measure(table).maximum)
+    whole = Console(file=console.file, width=width, highlight=False, markup=False, emoji=False)
+    whole.print(table)
 
 
 def remarks() -> Console:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from poeem.types import (
     Metric,
     QuantizerParts,
     TrainedQuantizer,
+    __version__,
 )
 
 MAX_LINEAGE_BYTES = 1 << 20
@@ -198,7 +198,7 @@ def _assemble(
         titles=join_titles(title_bytes, order),
         lineage=_check_lineage(lineage),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        library_version=importlib.metadata.version("torch-poeem"),
+        library_version=__version__,
     )
     contents = _with_norms(contents)
     for tensor in tensors_of(contents).values():

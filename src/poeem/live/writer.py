@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 import threading
 import time
@@ -38,7 +37,7 @@ from poeem.live.places import Places
 from poeem.live.rows import Rows, contents_of, no_rows
 from poeem.live.view import LiveView
 from poeem.live.writer_lock import Acknowledged, Watch, WriterLock, stamp_of
-from poeem.types import IntArray
+from poeem.types import IntArray, __version__
 
 
 class Writer:
@@ -195,7 +194,7 @@ class Writer:
             contents,
             live=LiveMark(series, generation, number),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            library_version=importlib.metadata.version("torch-poeem"),
+            library_version=__version__,
         )
         write_index(marked, self._places.next)
         return Index.open(self._places.next, verify=False)

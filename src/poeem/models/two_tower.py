@@ -68,7 +68,7 @@ class TwoTower(nn.Module):
             ConfigError: the queries of this model are no texts.
         """
         if not isinstance(self.query_tower, TextTower):
-            raise ConfigError("text: this model's queries are users, not texts; train a text set")
+            raise ConfigError("texts: this model's queries are users, not texts; train a text set")
         return self._finish(self.query_mlp(self.query_tower(bags)))
 
     def encode_items(self, items: Tensor) -> Tensor:

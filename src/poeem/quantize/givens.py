@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from poeem.quantize.rotation import newton_schulz, orthonormality_error
 
 # float32 rounding grows like a random walk, to about 1e-6 in this many steps.
 _POLISH_EVERY = 100
+# The square of twice as much is still finite in float32; infinity would stay in the moments.
+_MAX_SLOPE = 9e18
 # Further off than any rounding: not a rotation at all.
 _MAX_ERROR = 1e-3
 
@@ -46,7 +49,8 @@ class GivensDescent(torch.optim.Optimizer):
     Raises:
         ConfigError: a setting out of its range.
         ShapeError: a parameter that is not square. InputError: one that is not orthonormal.
-        NonFiniteError: in `step`, a gradient with NaN or infinity (on a CPU).
+        NonFiniteError: in `step`, a gradient with NaN or infinity, or with a slope beyond 9e18,
+            whose square float32 cannot hold (on a CPU).
 
     Source: Jiang et al., A differentiable approach to learning rotations for product quantization
         via Givens coordinate descent, arXiv 2203.05082, algorithm 2.
@@ -62,27 +66,24 @@ class GivensDescent(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         seed: int = 0,
     ) -> None:
-        if not 0 <= lr < math.inf:
-            raise ConfigError(f"lr: got {lr}, wanted at least 0 and finite")
-        if not (0 <= betas[0] < 1 and 0 <= betas[1] < 1):
-            raise ConfigError(f"betas: got {betas}, wanted two numbers from 0 to below 1")
-        if pairs not in ("greedy", "random", "steepest"):
-            raise ConfigError(f"pairs: got {pairs!r}, wanted greedy, random or steepest")
-        if step_size not in ("adam", "plain"):
-            raise ConfigError(f"step_size: got {step_size!r}, wanted adam or plain")
         defaults = dict(lr=lr, pairs=pairs, step_size=step_size, betas=betas, seed=seed)  # noqa: C408
         # A layer without a rotation has no such parameters, and the same loop should run.
         super().__init__(list(params) or [{"params": []}], defaults)
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.ndim != 2 or param.shape[0] != param.shape[1]:
-                    raise ShapeError(f"params: got {tuple(param.shape)}, wanted [dim, dim]")
-                error = orthonormality_error(param)
-                if not error <= _MAX_ERROR:
-                    raise InputError(
-                        f"params: got a matrix with max |R R^T - I| = {error:.3g}, wanted an "
-                        f"orthonormal one (at most {_MAX_ERROR:g})"
-                    )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own, checked as those of the constructor.
+
+        Raises:
+            ConfigError, ShapeError, InputError: as the constructor; nothing was added.
+        """
+        _check_settings({**self.defaults, **param_group})
+        params = param_group["params"]
+        listed = [params] if isinstance(params, Tensor) else list(params)
+        for param in listed:
+            matrix = param[1] if isinstance(param, tuple) else param  # torch takes names too
+            if isinstance(matrix, Tensor):  # else torch says what it wants
+                _check_rotation(matrix)
+        super().add_param_group({**param_group, "params": listed})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -106,8 +107,13 @@ class GivensDescent(torch.optim.Optimizer):
         """Return G R^T, or refuse it before anything is turned."""
         product = grad @ param.T
         # Only where looking at a value costs nothing; on a GPU it would stop the stream.
-        if grad.device.type == "cpu" and not torch.isfinite(product.sum()):
-            raise NonFiniteError("gradient of a rotation: NaN or infinity; nothing was turned")
+        if grad.device.type == "cpu" and product.numel():
+            low, high = product.aminmax()
+            if not (low > -_MAX_SLOPE and high < _MAX_SLOPE):  # NaN is in no range
+                raise NonFiniteError(
+                    "gradient of a rotation: NaN, infinity, or beyond what can be squared; "
+                    "nothing was turned"
+                )
         return product
 
     def _turn(self, param: Tensor, product: Tensor, group: dict[str, Any]) -> None:
@@ -119,6 +125,40 @@ class GivensDescent(torch.optim.Optimizer):
             _turn_by_torch(param, product, group, state)
         if step % _POLISH_EVERY == 0:
             param.copy_(newton_schulz(param))
+
+
+def _check_settings(group: dict[str, Any]) -> None:
+    """Raise ConfigError for a setting out of its range."""
+    lr, betas, seed = group["lr"], group["betas"], group["seed"]
+    if not _is_number(lr) or not 0 <= lr < math.inf:
+        raise ConfigError(f"lr: got {lr!r}, wanted at least 0 and finite")
+    pair = tuple(betas) if isinstance(betas, tuple | list) else ()
+    if len(pair) != 2 or not all(_is_number(beta) and 0 <= beta < 1 for beta in pair):
+        raise ConfigError(f"betas: got {betas!r}, wanted two numbers from 0 to below 1")
+    if group["pairs"] not in ("greedy", "random", "steepest"):
+        raise ConfigError(f"pairs: got {group['pairs']!r}, wanted greedy, random or steepest")
+    if group["step_size"] not in ("adam", "plain"):
+        raise ConfigError(f"step_size: got {group['step_size']!r}, wanted adam or plain")
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ConfigError(f"seed: got {seed!r}, wanted an integer")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_rotation(param: Tensor) -> None:
+    """Raise ShapeError or InputError for what is no rotation."""
+    if param.ndim != 2 or param.shape[0] != param.shape[1]:
+        raise ShapeError(f"params: got {tuple(param.shape)}, wanted [dim, dim]")
+    error = orthonormality_error(param)
+    if not error <= _MAX_ERROR:
+        raise InputError(
+            f"params: got a matrix with max |R R^T - I| = {error:.3g}, wanted an orthonormal one "
+            f"(at most {_MAX_ERROR:g})"
+        )
 
 
 def _turn_by_torch(

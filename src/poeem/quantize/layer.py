@@ -60,7 +60,12 @@ class IndexLayer(LayerState):
 
     Under `DistributedDataParallel` warm start and revival are those of all ranks, in the same step.
     Wrap with `find_unused_parameters=True`: before the warm start the layer's parameters are in no
-    graph. A warm start or refit by hand is not shared: give all ranks the same vectors.
+    graph. In the first step all ranks begin where rank 0 stands, say with a checkpoint that it
+    alone has loaded. After it a warm start, a refit or a checkpoint by hand is not shared: give all
+    ranks the same. Every rank must make equally many steps, so `join()` is not for it.
+
+    Copies whose weights are averaged (`torch.optim.swa_utils.AveragedModel`) are made after the
+    warm start, which is not averaged; a mean of rotations is none, so leave it to residual codes.
 
     Each forward call in training mode is one step towards the warm start, so keep the layer out of
     activation checkpointing, which calls it twice.
@@ -235,6 +240,8 @@ class IndexLayer(LayerState):
 
     def _advance(self, x: Tensor) -> None:
         """Move through the phases, one training step at a time."""
+        if ranks.first_call(self):
+            self._begin_alike()
         waited = self.config.pass_through_steps
         if self.phase is Phase.PASS_THROUGH and waited is not None and self.num_steps >= waited:
             self.phase = Phase.COLLECT
@@ -285,8 +292,6 @@ class IndexLayer(LayerState):
     def _revive(self, x: Tensor) -> None:
         """At the end of a window, put unused centroids and codewords where vectors are now."""
         window = self.config.revive_window * max(self.num_codewords, self.num_lists)
-        if not self.codebooks.requires_grad:  # frozen by hand: they stay
-            return
         if not window or not self._window_is_over(window, x):
             return
         generator = torch.Generator().manual_seed(seed_in_range(self.config.seed + self.num_steps))
@@ -295,11 +300,11 @@ class IndexLayer(LayerState):
             return torch.randint(len(x), (count,), generator=generator).to(x.device)
 
         dead_lists = (self.list_counts == 0).nonzero()[:, 0]
-        if len(dead_lists):
+        if len(dead_lists) and self.centroids.requires_grad:  # else frozen by hand: they stay
             self.centroids[dead_lists] = self._rotate(x)[random_rows(len(dead_lists))]
         residuals, _ = self._residuals(x)
         subspaces, dead = (self.codeword_counts == 0).nonzero(as_tuple=True)
-        if len(dead):
+        if len(dead) and self.codebooks.requires_grad:
             rows = random_rows(len(dead))
             self.codebooks[subspaces, dead] = self.family.replacements(
                 residuals[rows], subspaces, self.codebooks

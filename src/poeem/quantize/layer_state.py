@@ -129,6 +129,18 @@ class LayerState(nn.Module):
             self.list_counts += list_counts
         self._num_windowed += len(codes)
 
+    def _begin_alike(self) -> None:
+        """Take over from rank 0 how far it is, and its weights.
+
+        The wrapper shares parameters and buffers where it is made, but not the phase.
+        """
+        progress = (int(self.phase), self.num_steps, self._num_windowed)
+        phase, self.num_steps, self._num_windowed = ranks.first_of(progress, self.codebooks)
+        if self.phase is not Phase(phase):
+            self._samples.clear()
+        self.phase = Phase(phase)
+        ranks.take_from_first((*self.parameters(), *self.buffers()))
+
     def _reset_counts(self) -> None:
         self.codeword_counts.zero_()
         self.list_counts.zero_()

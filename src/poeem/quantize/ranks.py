@@ -10,21 +10,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, distributed
 
 from poeem.checks import seed_in_range
 
+# Wrapper -> the layers that have begun alike on all its ranks.
+_BEGUN: WeakKeyDictionary[Any, WeakSet[Any]] = WeakKeyDictionary()
 
-def group() -> Any:
-    """Return the process group of the wrapper whose forward call this is; None outside of one."""
+
+def wrapper() -> Any:
+    """Return the wrapper whose forward call this is; None outside of one."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return None
     from torch.nn.parallel import DistributedDataParallel
 
-    wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
-    return None if wrapper is None else wrapper.process_group
+    return getattr(DistributedDataParallel, "_active_ddp_module", None)
+
+
+def group() -> Any:
+    """Return the process group of the wrapper whose forward call this is; None outside of one."""
+    found = wrapper()
+    return None if found is None else found.process_group
+
+
+def first_call(layer: Any) -> bool:
+    """Return whether this is the layer's first call by the wrapper it is in; once."""
+    found = wrapper()
+    if found is None:
+        return False
+    begun = _BEGUN.setdefault(found, WeakSet())
+    if layer in begun:
+        return False
+    begun.add(layer)
+    return True
 
 
 def num_ranks() -> int:
@@ -41,6 +62,13 @@ def smallest(value: int, like: Tensor) -> int:
     shared = torch.tensor(value, dtype=torch.int64, device=like.device)
     distributed.all_reduce(shared, distributed.ReduceOp.MIN, group=found)
     return int(shared)
+
+
+def first_of(values: tuple[int, ...], like: Tensor) -> tuple[int, ...]:
+    """Return what the first rank has of as many integers. Args: like: as in `smallest`."""
+    shared = torch.tensor(values, dtype=torch.int64, device=like.device)
+    take_from_first((shared,))
+    return tuple(shared.tolist())
 
 
 def add_up(counts: Iterable[Tensor]) -> None:

@@ -21,6 +21,7 @@ from poeem.files import atomic_write
 from poeem.index.own_ids import lead_titles
 from poeem.types import Array, IntArray
 
+_UNFINISHED = "unfinished"
 _TEXTS = ("titles", "query_texts", "item_texts")
 
 # Settings of what is shown, what is kept on the way, and of the machine; not of the model.
@@ -39,6 +40,13 @@ class RunFolder:
     """
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the folder; of `unfinished` that of the one whose place it will take."""
+        path = self.path.resolve()
+        replaces = path.name == _UNFINISHED and RunFolder(path.parent).holds_a_run()
+        return path.parent.name if replaces else path.name
 
     @property
     def config(self) -> Path:
@@ -108,7 +116,7 @@ class RunFolder:
     @property
     def unfinished(self) -> RunFolder:
         """Where a run is trained that is to replace the one here."""
-        return RunFolder(self.path / "unfinished")
+        return RunFolder(self.path / _UNFINISHED)
 
     def to_resume(self) -> RunFolder:
         """Return where there is a run to go on with: `unfinished`, or else here."""

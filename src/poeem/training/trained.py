@@ -160,7 +160,7 @@ class TrainedRun:
         lineage: dict[str, Any] = {
             MODEL: self.fingerprint,
             "step": self.state.step,
-            "run": self.files.path.resolve().name,
+            "run": self.files.name,
             "vectors_normalised": self.config.model.normalize,
         }
         if not self.catalogue.has_index_ids():
@@ -181,7 +181,7 @@ class TrainedRun:
             made += f" (run {index.lineage['run']!r}, step {index.lineage.get('step')})"
         raise LineageError(
             f"{index.path or 'index'}: {made}; the query tower at hand is of model {mine} (run "
-            f"{self.files.path.resolve().name!r}, step {self.state.step}), and would ask in "
+            f"{self.files.name!r}, step {self.state.step}), and would ask in "
             f"another space; build it anew with: poeem build {self.files.path}"
         )
 
