@@ -44,9 +44,10 @@ class Model:
     def arguments(self, ids: list[int]) -> dict[str, Any]:
         """Return codes, lists and titles of these items, as `LiveIndex.update` takes them."""
         chosen = [self.items[item] for item in ids]
-        found: dict[str, Any] = {"codes": np.stack([codes for codes, _, _ in chosen])}
+        codes = np.array([codes for codes, _, _ in chosen], dtype=np.int64)
+        found: dict[str, Any] = {"codes": codes.reshape(len(ids), self.shape.num_subspaces)}
         if self.shape.num_lists:
-            found["lists"] = np.array([lst for _, lst, _ in chosen])
+            found["lists"] = np.array([lst for _, lst, _ in chosen], dtype=np.int64)
         if self.shape.titles:
             found["titles"] = [title for _, _, title in chosen]
         return found

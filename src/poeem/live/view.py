@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -161,26 +162,24 @@ class LiveView:
             calibration=self.calibration,
         )
         wanted = None if allowed is None else self._ids_of_filter(allowed)
-        segments = self._native if wanted is None else self._filtered(wanted)
-
-        def answer(
-            call: SearchCall, segments: _native.Segments = segments
-        ) -> tuple[IntArray, FloatArray]:
-            ids, scores = _native.search_segments(
-                segments, **call.native_arguments(), widens=allowed is not None
-            )
-            return ids, scores
 
         def answer_within(call: SearchCall, ids: IntArray) -> tuple[IntArray, FloatArray]:
-            return answer(call, self._filtered(ids))
+            return self._answer(self._filtered(ids), call, widens=True)
 
+        if excluded is not None and wanted is not None and call.num_probes and self.num_lists:
+            return padded(*answer_of_filter(call, excluded, wanted, answer_within), call.k)
+        segments = self._native if wanted is None else self._filtered(wanted)
+        answer = functools.partial(self._answer, segments, widens=wanted is not None)
         if excluded is None:
-            found = answer(call)
-        elif wanted is not None and call.num_probes and self.num_lists:
-            found = answer_of_filter(call, excluded, wanted, answer_within)
-        else:
-            found = answer_without(call, excluded, answer, self.num_items)
-        return padded(*found, call.k)
+            return padded(*answer(call), call.k)
+        return padded(*answer_without(call, excluded, answer, self.num_items), call.k)
+
+    @staticmethod
+    def _answer(
+        segments: _native.Segments, call: SearchCall, *, widens: bool
+    ) -> tuple[IntArray, FloatArray]:
+        ids, scores = _native.search_segments(segments, **call.native_arguments(), widens=widens)
+        return ids, scores
 
     def _ids_of_filter(self, allowed: Any) -> IntArray:
         """Return what is allowed as ids, each once, ascending."""
