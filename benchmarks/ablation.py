@@ -69,6 +69,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "quantizer dropout on all items": {"layer": {"quantizer_dropout": 1.0}},
     "quantizer dropout on half of the items": {"layer": {"quantizer_dropout": 0.5}},
     "no quantizer dropout": {"layer": {"quantizer_dropout": 0.0}},
+    "dropout of later codewords": {"layer": {"tail_dropout": 1.0}},
+    "no dropout of later codewords": {"layer": {"tail_dropout": 0.0}},
     "no revival": {"layer": {"revive_window": 0}},
     "a rotation": {"layer": {"rotation": True}},
 }

@@ -139,6 +139,15 @@ class LayerConfig(_Checked):
         low=0,
         high=1,
     )
+    tail_dropout: float | None = setting(
+        None,
+        "residual codes: share of the vectors of a training step that are seen through the first "
+        "64 bits of their codes only, where codes are longer; none = 0, "
+        "but 1 in `poeem train` where codes are longer than 16 bytes, unless users are ids with "
+        "fewer than 16 pairs each, which have quantizer_dropout, or with 64 or more",
+        low=0,
+        high=1,
+    )
     gradient: str = setting(
         "vectors",
         "where the loss on quantized vectors goes: through to the vectors only, or also to the "

@@ -405,8 +405,24 @@ def test_dropout_leaves_out_last_codewords_in_training_alone():
     assert torch.equal(whole.distortion, out.distortion)
 
 
+def test_dropout_of_later_codewords_keeps_the_first_64_bits():
+    layer = warm_layer(family="residual", num_subspaces=24, num_codewords=16, tail_dropout=1.0)
+    with torch.no_grad():
+        layer.codebooks.normal_(generator=torch.Generator().manual_seed(0))
+    x = sample(256)
+    layer.train()
+    out = layer(x)
+    first = residual.decode_first(out.codes, layer.codebooks, torch.full((256,), 16))
+    torch.testing.assert_close(out.vectors, first.detach())
+    layer.eval()
+    whole = layer(x)
+    assert torch.equal(whole.codes, out.codes)
+    assert torch.equal(whole.vectors, layer.decode(out.codes))
+    assert torch.equal(whole.distortion, out.distortion)
+
+
 def test_product_codes_know_no_dropout():
-    layer = warm_layer(family="product", quantizer_dropout=1.0)
+    layer = warm_layer(family="product", quantizer_dropout=1.0, tail_dropout=1.0)
     out = layer(sample())
     assert torch.equal(out.vectors, layer.decode(out.codes))
 

@@ -211,3 +211,15 @@ def test_depths_are_even_from_a_quarter_to_all_of_64_bits(
     torch.testing.assert_close(counts, expected, rtol=0.2, atol=0)
     depths = residual.drawn_depths(100, num_subspaces, num_codewords, 0.0, generator)
     assert (depths == num_subspaces).all()
+
+
+def test_codewords_after_64_bits_are_left_out():
+    generator = torch.Generator().manual_seed(0)
+    depths = residual.drawn_depths(20_000, 32, 256, 0.0, generator, 0.5)
+    assert depths.unique().tolist() == [8, 32]
+    assert 0.48 < float((depths == 8).float().mean()) < 0.52
+    assert (residual.drawn_depths(100, 32, 256, 0.0, generator, 1.0) == 8).all()
+    both = residual.drawn_depths(20_000, 32, 256, 0.5, generator, 1.0)
+    assert both.unique().tolist() == list(range(2, 9))
+    assert 0.55 < float((both == 8).float().mean()) < 0.6  # a half, and a seventh of the others
+    assert (residual.drawn_depths(100, 4, 256, 0.0, generator, 1.0) == 4).all()

@@ -14,7 +14,7 @@ from poeem.training.checkpoint import load_checkpoint, read_model, save_checkpoi
 from poeem.training.demand import assign_within, demand_lists, fit_routes
 from poeem.training.loop import train
 from poeem.training.losses import route_softmax
-from poeem.training.objective import quantizer_dropout
+from poeem.training.objective import quantized_share, quantizer_dropout, tail_dropout
 from poeem.training.state import TrainingState, has_demand_lists
 
 from .test_loop import NUM_ITEMS, NUM_USERS, config, new_state, taste  # noqa: F401 - the fixture
@@ -244,6 +244,32 @@ def test_who_gets_lists_by_demand(family, choice, frozen, wanted):
 def test_demand_without_frozen_epochs_is_refused():
     with pytest.raises(ConfigError, match="frozen_epochs 0, wanted at least 1"):
         new_state(config(num_lists=4, list_choice="demand", frozen_epochs=0))
+
+
+def test_dropout_of_later_codewords_is_for_long_codes(taste):  # noqa: F811
+    pairs = taste[0]
+
+    def share(tower="id", times=1, num_subspaces=20, **layer):
+        made = config(tower)
+        long = {"family": "residual", "num_subspaces": num_subspaces, "num_codewords": 256}
+        long |= layer
+        made = dataclasses.replace(made, layer=dataclasses.replace(made.layer, **long))
+        more = {"users": pairs.users.repeat(times), "items": pairs.items.repeat(times)}
+        state = new_state(made)
+        found = tail_dropout(state, dataclasses.replace(pairs, **more))
+        return found, quantized_share(state.config, found)
+
+    each = len(pairs) / NUM_USERS
+    some, many = math.ceil(16 / each), math.ceil(64 / each)
+    assert share() == (0.0, 0.5)  # so few pairs have the other kind
+    assert share(times=some) == (1.0, 1.0)
+    assert share(times=many) == (0.0, 0.5)
+    assert share("history") == share("history", times=many) == (1.0, 1.0)
+    assert share("history", num_subspaces=16) == (0.0, 1.0)
+    product = {"family": "product", "num_subspaces": 16, "num_codewords": 1024}
+    assert share("history", **product, num_samples=1024) == (0.0, 0.5)
+    assert share(times=many, tail_dropout=0.3) == (0.3, 1.0)
+    assert share("history", tail_dropout=0.0) == (0.0, 0.5)
 
 
 def test_dropout_is_for_ids_with_few_pairs(taste):  # noqa: F811

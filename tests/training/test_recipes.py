@@ -15,7 +15,7 @@ from poeem.training.twin import LeftOpen, left_open, settings_mark
 LEFT = {
     *("num_subspaces", "num_codewords", "num_lists", "pass_through_steps", "num_samples"),
     *("kmeans_iterations", "rotation_iterations", "revive_window", "seed", "distortion_weight"),
-    *("beam", "query_power", "refit_rounds", "quantizer_dropout"),
+    *("beam", "query_power", "refit_rounds", "quantizer_dropout", "tail_dropout"),
     *("epochs", "warm_start_epoch", "batch_size", "learning_rate", "rotation_learning_rate"),
     *("decay_epochs", "coarse_weight", "logq_correction", "eval_every", "eval_users"),
     *("checkpoint_every", "num_threads", "device", "refit_below", "refit_beam"),
@@ -101,6 +101,10 @@ class Steps:
         self.texts = texts
         self.pairs = self
         self.steps = steps_of_an_epoch
+        self.num_users = 1
+
+    def __len__(self):
+        return 20  # pairs
 
     def num_batches(self, batch_size):
         return self.steps
@@ -118,6 +122,27 @@ def test_a_mark_says_where_few_steps_are_others():
     more = LeftOpen(1000)
     assert settings_mark(config, joint=True) != settings_mark(config, joint=True, left=more)
     assert settings_mark(config, joint=False) == settings_mark(config, joint=False, left=more)
+
+
+def test_a_mark_knows_whether_later_codewords_are_left_out():
+    """Results of shorter codes, of product codes and of other data stay what they were."""
+    yes, no = LeftOpen(tail_dropout=1.0), LeftOpen()
+
+    def mark(left, **layer):
+        return settings_mark(Config(layer=LayerConfig(**layer)), joint=True, left=left)
+
+    long = {"num_subspaces": 32}
+    assert mark(yes, **long) != mark(no, **long)
+    assert mark(yes, **long) == mark(no, **long, tail_dropout=1.0)
+    assert mark(no, **long) == mark(yes, **long, tail_dropout=0.0)
+    assert mark(yes, **long, tail_dropout=0.5) not in (mark(yes, **long), mark(no, **long))
+    for same in (
+        {"num_subspaces": 16},
+        {"num_subspaces": 32, "num_codewords": 16},
+        {"num_subspaces": 32, "family": "product"},
+        {"num_subspaces": 32, "quantizer_dropout": 1.0},
+    ):
+        assert mark(yes, **same) == mark(no, **same), same
 
 
 @pytest.mark.parametrize("item_tower", ["auto", "id"])

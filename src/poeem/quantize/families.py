@@ -42,9 +42,9 @@ class Family(Protocol):
         ...
 
     def decode_some(
-        self, codes: Tensor, codebooks: Tensor, share: float, seed: int
+        self, codes: Tensor, codebooks: Tensor, share: float, tail: float, seed: int
     ) -> Tensor | None:
-        """Return what `decode` does, but a share of them through fewer codewords; None = cannot."""
+        """Return what `decode` does, but shares of them through fewer codewords; None = cannot."""
         ...
 
     def fit(
@@ -106,6 +106,7 @@ class Product:
         codes: Tensor,  # noqa: ARG002
         codebooks: Tensor,  # noqa: ARG002
         share: float,  # noqa: ARG002
+        tail: float,  # noqa: ARG002
         seed: int,  # noqa: ARG002
     ) -> Tensor | None:
         """Return None: no slice refines others, so that it could be left out."""
@@ -181,12 +182,14 @@ class Residual:
         return residual.decode(codes, codebooks)
 
     def decode_some(
-        self, codes: Tensor, codebooks: Tensor, share: float, seed: int
+        self, codes: Tensor, codebooks: Tensor, share: float, tail: float, seed: int
     ) -> Tensor | None:
-        """Return sums, a share of them of the first codewords only; see `drawn_depths`."""
+        """Return sums, shares of them of the first codewords only; see `drawn_depths`."""
         generator = torch.Generator().manual_seed(seed)
         num_subspaces, num_codewords, _ = codebooks.shape
-        depths = residual.drawn_depths(len(codes), num_subspaces, num_codewords, share, generator)
+        depths = residual.drawn_depths(
+            len(codes), num_subspaces, num_codewords, share, generator, tail
+        )
         return residual.decode_first(codes, codebooks, depths.to(codes.device))
 
     def fit(

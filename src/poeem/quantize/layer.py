@@ -28,7 +28,8 @@ class IndexOutput:
     """What the layer returns for n vectors.
 
     vectors: [n, dim], T(x) with a straight-through gradient; x itself before the warm start. In
-        training mode with `quantizer_dropout`, the last codewords of some rows are left out.
+        training mode with `quantizer_dropout` or `tail_dropout`, the last codewords of some rows
+        are left out.
     codes: int64 [n, num_subspaces], or None before the warm start.
     lists: int64 [n], or None before the warm start or without lists.
     loss: scalar, the weighted sum of the two below; add it to your own. 0 before the warm start.
@@ -55,8 +56,9 @@ class IndexLayer(LayerState):
         dim: length of a vector; a multiple of num_subspaces for product codes.
         **settings: any field of `poeem.config.LayerConfig`, by name: family, num_subspaces,
             num_codewords, num_lists, rotation, beam, query_power, parallel_weight,
-            quantizer_dropout, gradient, distortion_weight, commitment_weight, pass_through_steps,
-            num_samples, kmeans_iterations, rotation_iterations, refit_rounds, revive_window, seed.
+            quantizer_dropout, tail_dropout, gradient, distortion_weight, commitment_weight,
+            pass_through_steps, num_samples, kmeans_iterations, rotation_iterations, refit_rounds,
+            revive_window, seed.
 
     Under `DistributedDataParallel` warm start and revival are those of all ranks, in the same step.
     Wrap with `find_unused_parameters=True`: before the warm start the layer's parameters are in no
@@ -129,11 +131,13 @@ class IndexLayer(LayerState):
 
     def _seen(self, codes: Tensor, base: Tensor | None, quantized: Tensor) -> Tensor:
         """Return what the loss sees as T(x): in training, some through fewer codewords."""
-        seen, both, share = quantized, self.config.gradient == "both", self.quantizer_dropout
-        if self.training and share:
+        seen, both = quantized, self.config.gradient == "both"
+        if self.training and (self.quantizer_dropout or self.tail_dropout):
             seed = seed_in_range(self.config.seed * 1_000_003 + self.num_steps)
             with torch.set_grad_enabled(both and torch.is_grad_enabled()):
-                words = self.family.decode_some(codes, self.codebooks, share, seed)
+                words = self.family.decode_some(
+                    codes, self.codebooks, self.quantizer_dropout, self.tail_dropout, seed
+                )
                 if words is not None:
                     seen = self._rotate_back(self._add(base, words))
         return seen if both else seen.detach()

@@ -59,6 +59,7 @@ class LayerState(nn.Module):
         self.num_codewords = config.num_codewords
         self.num_lists = config.num_lists
         self.quantizer_dropout = config.quantizer_dropout or 0.0
+        self.tail_dropout = config.tail_dropout or 0.0
         self.phase = Phase.PASS_THROUGH
         self.num_steps = 0  # forward calls in training mode
         self._num_windowed = 0  # vectors counted in codeword_counts

@@ -131,20 +131,30 @@ def decode_first(codes: Tensor, codebooks: Tensor, depths: Tensor) -> Tensor:
 
 
 def drawn_depths(
-    count: int, num_subspaces: int, num_codewords: int, share: float, generator: torch.Generator
+    count: int,
+    num_subspaces: int,
+    num_codewords: int,
+    share: float,
+    generator: torch.Generator,
+    tail: float = 0.0,
 ) -> Tensor:
     """Return through how many codewords each of `count` vectors is seen, int64 [count].
 
     A share of them, drawn at random, through ceil(n / 4) to n, evenly; n is num_subspaces, but no
     more than are 64 bits long (8 of 256 codewords): what the later ones add is so little that
-    leaving only them out would keep nothing from overfitting. The others through all.
+    leaving only them out would keep nothing from overfitting. Of the others a share `tail` through
+    those 64 bits, the rest through all.
 
     Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312 (quantizer dropout), there for
         rates that can be chosen later.
     """
     most = min(num_subspaces, math.ceil(_EXACT_BITS / math.log2(num_codewords)))
     depths = torch.randint(-(-most // 4), most + 1, (count,), generator=generator)
-    return depths.where(torch.rand(count, generator=generator) < share, num_subspaces)
+    few = torch.rand(count, generator=generator) < share
+    whole = torch.full_like(depths, num_subspaces)
+    if tail:
+        whole[torch.rand(count, generator=generator) < tail] = most
+    return depths.where(few, whole)
 
 
 @torch.no_grad()

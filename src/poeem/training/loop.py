@@ -22,7 +22,7 @@ from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.demand import DemandLists, demand_lists
 from poeem.training.display import Display, Quiet
-from poeem.training.objective import batch_losses, quantizer_dropout
+from poeem.training.objective import batch_losses, quantizer_dropout, tail_dropout
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState, has_demand_lists
 
@@ -73,6 +73,7 @@ def train(
     if layer is not None:
         layer.train()
         layer.quantizer_dropout = quantizer_dropout(state, pairs)
+        layer.tail_dropout = tail_dropout(state, pairs)
     with display, _interruptible() as interrupted:
         while state.epoch < config.epochs:
             if state.epoch == config.warm_start_epoch and state.batch == 0:

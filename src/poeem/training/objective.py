@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poeem.checks import seed_in_range
-from poeem.config import Config
+from poeem.config import Config, LayerConfig
 from poeem.models.towers import IdTower
 from poeem.training.losses import (
     catalogue_softmax,
@@ -22,6 +22,7 @@ from poeem.training.state import TrainingState
 
 _LONG_CODE_BITS = 128
 _FEW_PAIRS = 16
+_MANY_PAIRS = 64
 
 
 def batch_losses(
@@ -123,7 +124,8 @@ def _item_vectors(
     if state.layer is None:
         return vectors, None, None, 0.0
     out = state.layer(vectors)
-    seen, share = out.vectors, quantized_share(state.config, state.layer.quantizer_dropout)
+    dropout = max(state.layer.quantizer_dropout, state.layer.tail_dropout)
+    seen, share = out.vectors, quantized_share(state.config, dropout)
     if share < 1 and out.codes is not None:
         seed = seed_in_range(state.config.train.seed + state.step)
         generator = torch.Generator().manual_seed(seed)
@@ -140,7 +142,12 @@ def quantized_share(config: Config, dropout: float = 0.0) -> float:
     told, layer = config.train.quantized_share, config.layer
     if told is not None or dropout:
         return 1.0 if told is None else told
-    return 0.5 if layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS else 1.0
+    return 0.5 if is_long(layer) else 1.0
+
+
+def is_long(layer: LayerConfig) -> bool:
+    """Return whether codes have more than 16 bytes."""
+    return layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS
 
 
 def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
@@ -155,3 +162,25 @@ def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
         return told
     by_id = isinstance(state.model.query_tower, IdTower)
     return 1.0 if by_id and len(pairs) < _FEW_PAIRS * pairs.num_users else 0.0
+
+
+def tail_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
+    """Return the layer's share as told; else 1 for long codes, unless ids have few or many pairs.
+
+    Found on gowalla's validation pairs; DESIGN.md, "The recipe", has what other sets say.
+    """
+    layer = state.config.layer
+    if layer.family != "residual":
+        return 0.0  # no slice refines others
+    if layer.tail_dropout is not None:
+        return layer.tail_dropout
+    if not is_long(layer) or quantizer_dropout(state, pairs):
+        return 0.0
+    by_id = isinstance(state.model.query_tower, IdTower)
+    return usual_tail_dropout(pairs, users_are_ids=by_id)
+
+
+def usual_tail_dropout(pairs: TrainingPairs, *, users_are_ids: bool) -> float:
+    """Return the share for long codes: 0 where users are ids and have few or many pairs each."""
+    each = len(pairs) / pairs.num_users
+    return 0.0 if users_are_ids and not _FEW_PAIRS <= each < _MANY_PAIRS else 1.0

@@ -21,6 +21,7 @@ from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
 from poeem.training.checkpoint import load_checkpoint, save_checkpoint
 from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_TEXTS, evaluate_state, schedule
+from poeem.training.objective import is_long, usual_tail_dropout
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
 from poeem.training.state import TrainingState
@@ -35,11 +36,11 @@ _ONLY_JOINT = (
 )
 # Nothing without lists; without residual codes.
 _ONLY_LISTS = ("list_choice", "list_capacity", "list_rounds")
-_ONLY_RESIDUAL = ("quantizer_dropout",)
+_ONLY_RESIDUAL = ("quantizer_dropout", "tail_dropout")
 # Nothing without frozen epochs.
 _ONLY_FROZEN = ("frozen_rate", "frozen_negatives", "distillation_share")
 # Nothing where they are 0: later than most results.
-_NONE_AT_0 = ("distillation_share", "parallel_weight")
+_NONE_AT_0 = ("distillation_share", "parallel_weight", "tail_dropout")
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 
@@ -55,10 +56,12 @@ class LeftOpen(NamedTuple):
     """What settings that a user left to the library come to.
 
     refit_below: see `left_open`. frozen_epochs: None = 1 where codes freeze, else 0.
+    tail_dropout: of long residual codes.
     """
 
     refit_below: int = FEW_STEPS
     frozen_epochs: int | None = None
+    tail_dropout: float = 0.0
 
 
 _USUAL = LeftOpen()
@@ -81,6 +84,8 @@ def settings_mark(config: Config, *, joint: bool, left: LeftOpen = _USUAL) -> st
         left_out = (*left_out, *_ONLY_FROZEN)
     left_out = (*left_out, *(name for name in _NONE_AT_0 if not train.get(name)))
     layer = values["layer"]
+    if layer["tail_dropout"] is None and is_long(config.layer) and not layer["quantizer_dropout"]:
+        layer["tail_dropout"] = left.tail_dropout
     if not layer["num_lists"]:
         left_out = (*left_out, *_ONLY_LISTS)
     if layer["family"] != "residual":
@@ -112,17 +117,19 @@ def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     `refit_below` is 100, as in results from before that.
     """
     items_are_ids = prepared.texts is None or config.model.item_tower == "id"
+    by_id = prepared.texts is None and config.model.query_tower != "history"
+    tail = usual_tail_dropout(prepared.pairs, users_are_ids=by_id)
     num_batches = prepared.pairs.num_batches(config.train.batch_size)
     untold = dataclasses.replace(config.train, frozen_epochs=None)
     frozen = schedule(untold, num_batches, items_are_ids=items_are_ids).frozen_epochs
     if items_are_ids:
-        return LeftOpen(FEW_STEPS, frozen)
+        return LeftOpen(FEW_STEPS, frozen, tail)
     told = config.train.frozen_epochs
     steps = config.train.epochs - config.train.warm_start_epoch
     as_before = int(untold.freezes) if told in (None, frozen) else told
     steps = (steps - as_before) * num_batches
     few = FEW_STEPS_OF_TEXTS if FEW_STEPS <= steps < FEW_STEPS_OF_TEXTS else FEW_STEPS
-    return LeftOpen(few, frozen)
+    return LeftOpen(few, frozen, tail)
 
 
 class TwinFolder:
