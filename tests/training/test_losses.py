@@ -17,6 +17,18 @@ from poeem.training.losses import (
 )
 
 
+def test_a_temperature_is_learned_through_the_queries():
+    scale = torch.tensor(0.3, requires_grad=True)
+    a, b = torch.randn(6, 4), torch.randn(6, 4)
+    with pytest.raises(ConfigError, match="queries / temperature"):
+        in_batch_softmax(a, b, temperature=scale)
+    loss = in_batch_softmax(a / scale, b, temperature=1.0)
+    assert loss.item() == pytest.approx(in_batch_softmax(a, b, temperature=0.3).item(), rel=1e-5)
+    loss.backward()
+    assert scale.grad is not None
+    assert in_batch_softmax(a, b, temperature=scale.detach()).item() == pytest.approx(loss.item())
+
+
 def slow(queries, items, temperature, user_ids=None, item_ids=None, log_q=None):
     logits = queries @ items.T / temperature
     if log_q is not None:

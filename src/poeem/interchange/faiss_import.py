@@ -32,8 +32,8 @@ def import_faiss(source: Any, *, renumber: bool = True) -> Index:
     Fewer lists than all are here those that are best by the metric searched; Faiss asks the coarse
     quantizer's own.
 
-    A residual quantizer may store norms in few bits; here they are exact, so L2 scores differ by
-    what Faiss rounds.
+    A residual quantizer may store norms in few bits, or none (`ST_LUT_nonorm`, where Faiss ranks
+    L2 without them); here they are exact, so L2 scores differ by what Faiss rounds or leaves out.
 
     Where the codes of inverted lists are not of residuals (`by_residual = False`), scores do not
     depend on the list: it becomes an index without lists, and every search is that of all lists.

@@ -280,7 +280,12 @@ def _check_known(known: tuple[Tensor, Tensor], *counts: int) -> None:
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise ConfigError unless a temperature is positive and finite."""
+    """Raise ConfigError unless a temperature is positive and finite, and not to be learned."""
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        raise ConfigError(
+            "temperature: got a tensor that wants a gradient, which it would not get here; to "
+            "learn it, give queries / temperature for queries, and 1 for the temperature"
+        )
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ConfigError(f"temperature: got {temperature}, wanted positive and finite")
 
