@@ -279,7 +279,7 @@ def _check_known(known: tuple[Tensor, Tensor], *counts: int) -> None:
         raise IdError("known: got rows of queries in another order, wanted ascending ones")
 
 
-def check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float | Tensor) -> None:
     """Raise ConfigError unless a temperature is positive and finite, and not to be learned."""
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         raise ConfigError(
