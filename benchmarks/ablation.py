@@ -151,7 +151,8 @@ def draw(results: ResultFile, data: str, notes: dict[str, str] | None = None) ->
     moved = moved_by(results.rows)
     if not moved:
         return
-    height = 1.2 + 0.26 * max(map(len, moved.values()))
+    most = max(map(len, moved.values()))
+    height = 1.2 + 0.26 * most
     figure = figure_class(figsize=(7.5 * len(moved), height), dpi=130, layout="constrained")
     canvas_class(figure)
     figure.suptitle(f"{data}, validation pairs: what each change does to recall@100")
@@ -164,6 +165,7 @@ def draw(results: ResultFile, data: str, notes: dict[str, str] | None = None) ->
         axes.bar_label(bars, [f"{value:+.1f} %" for value in values], padding=3, fontsize=8)
         axes.axvline(0, color="#444444", linewidth=0.8)
         axes.margins(x=0.15)
+        axes.set_ylim(len(names) - most - 0.6, len(names) - 0.4)  # bars as thick as the others'
         axes.set_title(f"{size} bytes an item")
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0, labelsize=8)
