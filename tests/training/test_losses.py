@@ -22,6 +22,8 @@ def test_a_temperature_is_learned_through_the_queries():
     a, b = torch.randn(6, 4), torch.randn(6, 4)
     with pytest.raises(ConfigError, match="queries / temperature"):
         in_batch_softmax(a, b, temperature=scale)
+    with pytest.raises(ConfigError, match=r"log_q\.detach"):
+        in_batch_softmax(a, b, temperature=0.3, log_q=torch.zeros(6, requires_grad=True))
     loss = in_batch_softmax(a / scale, b, temperature=1.0)
     assert loss.item() == pytest.approx(in_batch_softmax(a, b, temperature=0.3).item(), rel=1e-5)
     loss.backward()

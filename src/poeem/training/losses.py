@@ -43,7 +43,7 @@ def in_batch_softmax(
 
     Raises:
         ShapeError, DtypeError, NonFiniteError: vectors, ids or log_q that do not fit together.
-        ConfigError: temperature not positive and finite.
+        ConfigError: temperature not positive and finite; it or log_q wants a gradient.
 
     Source: Yi et al., Sampling-bias-corrected neural modeling for large corpus item
         recommendations, RecSys 2019, eq. 3 and 4.
@@ -251,6 +251,11 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
     log_q = per_row.get("log_q")
+    if log_q is not None and log_q.requires_grad:
+        raise ConfigError(
+            "log_q: got a tensor that wants a gradient, which it would not get here; wanted a "
+            "constant, say log_q.detach()"
+        )
     if log_q is not None and not torch.isfinite(log_q).all():
         rows = (~torch.isfinite(log_q)).nonzero()[:10, 0].tolist()
         raise NonFiniteError(
