@@ -141,6 +141,7 @@ int main() {
       task.table = table.get();
       task.group_columns = 16;  // as bound_table.cpp has it
       task.limit = 0;
+      task.fetch = poeem::best_fetch(false);
       const int repetitions = static_cast<int>(std::clamp<std::int64_t>((256L << 20) / size, 5, 200));
       std::printf("%s\n  {\"bytes_of_item\": %d, \"kib\": %ld", first ? "" : ",", columns,
                   static_cast<long>(size >> 10));

@@ -68,18 +68,21 @@ void QueryPlanner::add(const float* query, QueryPlan& plan) {
   plans_.push_back(&plan);
 }
 
-void QueryPlanner::make(std::int64_t num_probes) {
+void QueryPlanner::choose_lists(std::int64_t num_probes) {
   if (index_.metric == Metric::kCosine) normalize();
   rotate();
-  if (index_.has_distance_table()) {
-    build_distance_tables();
-  } else {
-    build_tables();
-  }
   if (index_.num_lists > 0) compute_biases();
   for (QueryPlan* plan : plans_) {
     plan->finish_biases();
     if (index_.num_lists > 0) plan->choose_lists(num_probes);
+  }
+}
+
+void QueryPlanner::make_tables() {
+  if (index_.has_distance_table()) {
+    build_distance_tables();
+  } else {
+    build_tables();
   }
 }
 

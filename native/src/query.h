@@ -54,8 +54,10 @@ class QueryPlanner {
   void clear() { plans_.clear(); queries_.clear(); }
   // query: [dim].
   void add(const float* query, QueryPlan& plan);
-  // Fill in the plans added. num_probes: 1 to num_lists (ignored without lists).
-  void make(std::int64_t num_probes);
+  // Fill in the plans added, in two steps: first their lists, whose codes can be fetched meanwhile, then tables.
+  // num_probes: 1 to num_lists (ignored without lists).
+  void choose_lists(std::int64_t num_probes);
+  void make_tables();
 
  private:
   void normalize();

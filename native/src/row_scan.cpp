@@ -46,6 +46,7 @@ RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
       plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {
   if (sparse || index_.num_subspaces > kMaxBoundSubspaces) return;
+  fetch_ = best_fetch(index_.num_lists > 0);
   if (index_.width == CodeWidth::kByte) {
     std::copy(kernel.bound_bytes, kernel.bound_bytes + kNumLooks, bound_);
     std::copy(kernel.bound_bytes_of_two, kernel.bound_bytes_of_two + kNumLooks, bound_two_);
@@ -242,6 +243,7 @@ void RowScan::point(BoundTask& task) const {
   task.codes = items_->block(0);
   task.num_columns = items_->columns();
   task.norms = items_->uses_norms() ? items_->norms : nullptr;
+  task.fetch = fetch_;
 }
 
 // Bits are read only where something passed, which no hardware foresees; where little does, they would be fetched in vain.

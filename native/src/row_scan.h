@@ -102,6 +102,7 @@ class RowScan {
   const std::uint64_t* wanted_;  // its wanted items, null = all
   BoundTwoFunction bound_two_[kNumLooks] = {};  // null: one at a time
   BoundFunction bound_[kNumLooks] = {};  // null: of kCodewords, every item is scored in float; of others, there is no such look
+  Fetch fetch_ = Fetch::kFirstLevel;
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built
   QueryPlan plan_;

@@ -108,14 +108,15 @@ class Worker {
       planner_.clear();
       for (std::int64_t i = 0; i < count; ++i)
         planner_.add(request_.queries + (begin + i) * index_.dim, row(i).plan());
-      planner_.make(plan_.num_probes);
+      planner_.choose_lists(plan_.num_probes);
+      for (std::int64_t i = 0; index_.num_lists > 0 && i < count; ++i) look_ahead(row(i), part);
+      row(0).ahead().fetch(kFirstLines);
+      planner_.make_tables();
       for (std::int64_t i = 0; i < count; ++i) row(i).reset();
-      if (index_.num_lists == 0) {
-        scan_all(count, part);
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) scan_lists(row(i), part);
-      }
+      if (index_.num_lists == 0) scan_all(count, part);
       for (std::int64_t i = 0; i < count; ++i) {
+        if (index_.num_lists > 0) scan_lists(row(i), part);
+        if (i + 1 < count) row(i + 1).ahead().fetch(kFirstLines);
         take(begin + i, row(i).sorted());
         if (request_.num_scored != nullptr) request_.num_scored->fetch_add(row(i).num_scored());
       }
@@ -150,7 +151,6 @@ class Worker {
   }
 
   void scan_lists(RowScan& scan, std::int64_t part) {
-    look_ahead(scan, part);
     const std::size_t first_late = first_with_short_lists();
     for (std::int64_t i = part; i < plan_.num_probes; i += plan_.num_parts) {
       scan.ahead().skip();
@@ -195,6 +195,8 @@ class Worker {
       if (offsets[0] < offsets[1]) scan.scan(segments_[begin], offsets[0], offsets[1], bias);
     }
   }
+
+  static constexpr int kFirstLines = 128;  // of codes, fetched while tables are made or the query before is finished
 
   const IndexView& index_;  // for the quantizer
   const std::vector<Segment>& segments_;

@@ -279,9 +279,12 @@ bool masks_agree(int look, std::int64_t columns, std::int64_t group_columns, boo
     const poeem::BoundFunction bound = look == kNibbles ? kernel.bound_nibbles : kernel.bound_bytes[look];
     if (!kernel.supported() || kernel.bound_bytes[0] == nullptr) continue;
     if (bound == nullptr) return false;  // who has one look has all
-    bound(task, found.data());
-    if (found != truth) return false;
-    if (!two_agree(kernel, look, task)) return false;
+    for (const poeem::Fetch fetch : {poeem::Fetch::kFirstLevel, poeem::Fetch::kSecondLevel, poeem::Fetch::kNowhere}) {
+      task.fetch = fetch;
+      std::fill(found.begin(), found.end(), 0);
+      bound(task, found.data());
+      if (found != truth || !two_agree(kernel, look, task)) return false;
+    }
   }
   return true;
 }

@@ -344,7 +344,12 @@ def test_an_id_tower_knows_no_histories(table, tmp_path):
 
 
 def test_quantized_and_engine_agree(folder, config):
-    figures = evaluate_run(folder)
+    told = []
+    figures = evaluate_run(folder, progress=lambda done, in_all: told.append((done, in_all)))
+    in_all = 3 * figures.num_users  # float, quantized, by the index
+    assert {total for _, total in told} == {in_all}
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (in_all, in_all)
     # Items of equal codes have equal scores, and torch orders those as it likes.
     assert figures.quantized == pytest.approx(figures.engine, abs=0.02)
     assert figures.num_users == len(prepare(config).test.users)

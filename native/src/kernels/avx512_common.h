@@ -53,10 +53,16 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
   return a | (b << 16) | (c << 32) | (d << 48);
 }
 
+template <Fetch kFetch>
+[[gnu::always_inline]] inline void fetch(const std::uint8_t* codes) {
+  if constexpr (kFetch == Fetch::kFirstLevel) _mm_prefetch(reinterpret_cast<const char*>(codes), _MM_HINT_T0);
+  if constexpr (kFetch == Fetch::kSecondLevel) _mm_prefetch(reinterpret_cast<const char*>(codes), _MM_HINT_T1);
+}
+
 // Sums of the bytes of columns [begin, end) for kUnits units, whose look-ups share the registers that hold a table. Codes
 // `ahead` bytes further are fetched.
 // Column: built from a table of kTableBytes; add(codes, bytes) looks 64 codes up and adds what it finds, saturating.
-template <class Column, int kUnits>
+template <class Column, int kUnits, Fetch kFetch>
 [[gnu::always_inline]] inline void sum_columns(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* table,
                                                std::int64_t begin, std::int64_t end, __m512i* bytes) {
 #pragma GCC unroll 8
@@ -66,19 +72,19 @@ template <class Column, int kUnits>
     const Column column(table);
 #pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes + 64 * u + ahead), _MM_HINT_T0);
+      fetch<kFetch>(codes + 64 * u + ahead);
       bytes[u] = column.add(_mm512_loadu_si512(codes + 64 * u), bytes[u]);
     }
   }
 }
 
-template <class Column, int kUnits, bool kOneGroup>
+template <class Column, int kUnits, bool kOneGroup, Fetch kFetch>
 void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) {
   const std::uint8_t* codes = unit_codes(task, unit);
   const std::int64_t ahead = fetch_distance(task, codes);
   __m512i bytes[kUnits];
   if (kOneGroup) {
-    sum_columns<Column, kUnits>(codes, ahead, task.table, 0, task.num_columns, bytes);
+    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, 0, task.num_columns, bytes);
     const __m512i limit = _mm512_set1_epi8(byte_limit(task));
 #pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) masks[u] = _mm512_cmple_epu8_mask(bytes[u], limit);
@@ -86,7 +92,7 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
   }
   Sums sums[kUnits];
   for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column, kUnits>(codes, ahead, task.table, c,
+    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, c,
                                 smaller_of(c + task.group_columns, task.num_columns), bytes);
 #pragma GCC unroll 8
     for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
@@ -96,26 +102,35 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
 }
 
 // Lists begin and end within blocks.
-template <class Column, bool kOneGroup>
+template <class Column, bool kOneGroup, Fetch kFetch>
 void bound_units(const BoundTask& task, std::uint64_t* masks) {
   for (std::int64_t unit = task.begin; unit < task.end;) {
     const std::int64_t count = smaller_of(kUnitsOfBlock - unit % kUnitsOfBlock, task.end - unit);
     switch (count) {
-      case 4: bound_some<Column, 4, kOneGroup>(task, unit, masks); break;
-      case 3: bound_some<Column, 3, kOneGroup>(task, unit, masks); break;
-      case 2: bound_some<Column, 2, kOneGroup>(task, unit, masks); break;
-      default: bound_some<Column, 1, kOneGroup>(task, unit, masks); break;
+      case 4: bound_some<Column, 4, kOneGroup, kFetch>(task, unit, masks); break;
+      case 3: bound_some<Column, 3, kOneGroup, kFetch>(task, unit, masks); break;
+      case 2: bound_some<Column, 2, kOneGroup, kFetch>(task, unit, masks); break;
+      default: bound_some<Column, 1, kOneGroup, kFetch>(task, unit, masks); break;
     }
     unit += count, masks += count;
   }
 }
 
+template <class Column, Fetch kFetch>
+void bound_fetching(const BoundTask& task, std::uint64_t* masks) {
+  if (one_group(task)) {
+    bound_units<Column, true, kFetch>(task, masks);
+  } else {
+    bound_units<Column, false, kFetch>(task, masks);
+  }
+}
+
 template <class Column>
 void bound_all(const BoundTask& task, std::uint64_t* masks) {
-  if (one_group(task)) {
-    bound_units<Column, true>(task, masks);
-  } else {
-    bound_units<Column, false>(task, masks);
+  switch (task.fetch) {
+    case Fetch::kSecondLevel: return bound_fetching<Column, Fetch::kSecondLevel>(task, masks);
+    case Fetch::kNowhere: return bound_fetching<Column, Fetch::kNowhere>(task, masks);
+    default: return bound_fetching<Column, Fetch::kFirstLevel>(task, masks);
   }
 }
 

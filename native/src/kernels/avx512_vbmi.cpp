@@ -52,7 +52,7 @@ struct QuadColumn {
 };
 
 // Sums of a block for two queries, which share its codes and what is known of them. Codes `ahead` bytes further are fetched.
-template <class Column>
+template <class Column, Fetch kFetch>
 [[gnu::always_inline]] inline void sum_two(const std::uint8_t* codes, std::int64_t ahead, const std::uint8_t* a,
                                             const std::uint8_t* b, std::int64_t num_columns, __m512i* bytes) {
 #pragma GCC unroll 8
@@ -61,7 +61,7 @@ template <class Column>
     const Column first(a), second(b);
 #pragma GCC unroll 8
     for (int u = 0; u < 4; ++u) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes + 64 * u + ahead), _MM_HINT_T0);
+      fetch<kFetch>(codes + 64 * u + ahead);
       const __m512i code = _mm512_loadu_si512(codes + 64 * u);
       const typename Column::Known known = Column::look_at(code);
       bytes[u] = _mm512_adds_epu8(bytes[u], first.look_up(code, known));
@@ -70,14 +70,14 @@ template <class Column>
   }
 }
 
-template <class Column>
+template <class Column, Fetch kFetch>
 void bound_block(const BoundTask& a, const BoundTask& b, std::int64_t unit, std::uint64_t* masks_a,
                  std::uint64_t* masks_b) {
   const std::uint8_t* codes = unit_codes(a, unit);
   const std::int64_t ahead = fetch_distance(a, codes);
   __m512i bytes[8];
   if (one_group(a)) {
-    sum_two<Column>(codes, ahead, a.table, b.table, a.num_columns, bytes);
+    sum_two<Column, kFetch>(codes, ahead, a.table, b.table, a.num_columns, bytes);
     const __m512i limit_a = _mm512_set1_epi8(byte_limit(a));
     const __m512i limit_b = _mm512_set1_epi8(byte_limit(b));
 #pragma GCC unroll 8
@@ -89,7 +89,7 @@ void bound_block(const BoundTask& a, const BoundTask& b, std::int64_t unit, std:
   }
   Sums sums[8];
   for (std::int64_t c = 0; c < a.num_columns; c += a.group_columns) {
-    sum_two<Column>(codes + c * kColumnBytes, ahead, a.table + c * Column::kTableBytes, b.table + c * Column::kTableBytes,
+    sum_two<Column, kFetch>(codes + c * kColumnBytes, ahead, a.table + c * Column::kTableBytes, b.table + c * Column::kTableBytes,
                      smaller_of(a.group_columns, a.num_columns - c), bytes);
 #pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) sums[u].add(bytes[u]);
@@ -101,11 +101,20 @@ void bound_block(const BoundTask& a, const BoundTask& b, std::int64_t unit, std:
   }
 }
 
-template <class Column>
-void bound_two(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
+template <class Column, Fetch kFetch>
+void bound_blocks(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
   for (std::int64_t unit = a.begin; unit < a.end;
        unit += kUnitsOfBlock, masks_a += kUnitsOfBlock, masks_b += kUnitsOfBlock)
-    bound_block<Column>(a, b, unit, masks_a, masks_b);
+    bound_block<Column, kFetch>(a, b, unit, masks_a, masks_b);
+}
+
+template <class Column>
+void bound_two(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a, std::uint64_t* masks_b) {
+  switch (a.fetch) {
+    case Fetch::kSecondLevel: return bound_blocks<Column, Fetch::kSecondLevel>(a, b, masks_a, masks_b);
+    case Fetch::kNowhere: return bound_blocks<Column, Fetch::kNowhere>(a, b, masks_a, masks_b);
+    default: return bound_blocks<Column, Fetch::kFirstLevel>(a, b, masks_a, masks_b);
+  }
 }
 
 }  // namespace

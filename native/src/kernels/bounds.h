@@ -17,6 +17,12 @@ namespace poeem {
 // No sum may leave 16 bits.
 constexpr std::int64_t kMaxBoundSubspaces = 65535 / 255;
 
+// Where codes that come next are fetched to, so that they need not be waited for.
+enum class Fetch : int { kFirstLevel, kSecondLevel, kNowhere };
+
+// What pays on this machine: for codes of lists, which are short, or for all codes, one after the other (dispatch.cpp).
+Fetch best_fetch(bool lists);
+
 struct BoundTask {
   const std::uint8_t* codes;   // [num_blocks, num_columns, 256]
   std::int64_t begin, end;     // units of 64 items, four to a block
@@ -31,6 +37,7 @@ struct BoundTask {
   float scale, offset, factor, shift;
 
   int look;                    // kCodewords, kPairs or kQuads: what the table's entries are of
+  Fetch fetch;                 // not every kernel asks
 };
 
 // Whether sums can stay in bytes up to the end.

@@ -49,7 +49,10 @@ def evaluate(
     config = given.config(RunFolder(run).read_config())
     with counting("reading") as progress:
         prepared = prepare(config, progress=progress)
-    evaluation = evaluate_run(run, index=index, search=config.search, prepared=prepared)
+    with counting("evaluating") as progress:
+        evaluation = evaluate_run(
+            run, index=index, search=config.search, prepared=prepared, progress=progress
+        )
     if json:
         print_json({"run": str(run), **evaluation.to_dict()})
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from poeem.errors import IdError, IndexFileError
 from poeem.index import Index
-from poeem.index.own_ids import Named, name
+from poeem.index.own_ids import SEPARATOR, Named, has_own_ids, name
 from poeem.live import LiveIndex, pending_changes
 
 AnyIndex = Index | LiveIndex
@@ -67,6 +67,9 @@ def find_item(index: AnyIndex, text: str) -> int:
     Raises:
         IdError: no item, or more than one.
     """
+    exact = _exact_id(index, text)
+    if exact is not None:
+        return exact
     items = all_names(index)
     folded = text.casefold()
     found: list[int] = []
@@ -84,6 +87,21 @@ def find_item(index: AnyIndex, text: str) -> int:
         raise IdError(f"{text!r}: no item has this id or title")
     names = "; ".join(repr(str(one)) for one in names_of(index, found[:_MAX_LISTED]))
     raise IdError(f"{text!r}: {len(found)} items have this in their title, such as {names}")
+
+
+def _exact_id(index: AnyIndex, text: str) -> int | None:
+    """Return the number of the one item of this very id: with a look at each, not its name."""
+    ids = index.ids
+    if has_own_ids(index.lineage):
+        if not index.has_titles:
+            return None
+        start = text + SEPARATOR
+        titles = index.titles(ids)
+        found = [i for i, title in enumerate(titles) if title == text or title.startswith(start)]
+        return int(ids[found[0]]) if len(found) == 1 else None
+    if not _is_number(text) or str(int(text)) != text:
+        return None
+    return int(text) if bool((ids == int(text)).any()) else None
 
 
 def names_of(index: AnyIndex, ids: Sequence[int]) -> list[Named]:

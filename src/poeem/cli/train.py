@@ -158,7 +158,8 @@ def _train_and_build(
     }
     held_out = prepared.validation if config.data.hold_out_valid else prepared.test
     if held_out is not None:
-        evaluation = evaluate_run(out, prepared=prepared)
+        with counting("evaluating") as progress:
+            evaluation = evaluate_run(out, prepared=prepared, progress=progress)
         show_evaluation(evaluation, remarks())
         figures["evaluation"] = evaluation.to_dict()
     return figures

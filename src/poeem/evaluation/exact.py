@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +17,11 @@ _BLOCK = 2**25
 
 @torch.no_grad()
 def exact_search(
-    queries: Tensor, items: Tensor, k: int, exclude: Grouped | None = None
+    queries: Tensor,
+    items: Tensor,
+    k: int,
+    exclude: Grouped | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> IntArray:
     """Return the k items of highest inner product, without those excluded.
 
@@ -24,6 +30,7 @@ def exact_search(
         items: float32 [num_items, dim].
         k: answers per query.
         exclude: items that must not be returned, per query.
+        advance: called with how many more queries were answered, as it goes on.
 
     Returns:
         int64 [n, k], item numbers, best first; -1 where nothing is left.
@@ -42,4 +49,6 @@ def exact_search(
         best = scores.topk(top, dim=1)
         ids = best.indices.masked_fill(best.values == -torch.inf, -1)
         found[start:stop, :top] = ids.cpu().numpy()
+        if advance is not None:
+            advance(stop - start)
     return found

@@ -55,7 +55,10 @@ class EvaluationSet:
 
 
 def search_excluding(
-    search: Callable[[IntArray, int], SearchResult], evaluation: EvaluationSet, k: int
+    search: Callable[[IntArray, int], SearchResult],
+    evaluation: EvaluationSet,
+    k: int,
+    advance: Callable[[int], None] | None = None,
 ) -> IntArray:
     """Search an index that cannot exclude items: ask for more, then drop the excluded.
 
@@ -64,6 +67,7 @@ def search_excluding(
             numbers.
         evaluation: whose rows to search.
         k: answers wanted per row.
+        advance: called with how many more rows were answered, as it goes on.
 
     Returns:
         int64 [n, k], best first, -1 where nothing is left.
@@ -76,6 +80,8 @@ def search_excluding(
             continue
         ids = search(rows, k + int(lengths[rows].max())).ids
         found[rows] = drop_excluded(ids, evaluation.exclude.select(rows), k)
+        if advance is not None:
+            advance(len(rows))
     return found
 
 

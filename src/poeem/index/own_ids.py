@@ -10,7 +10,8 @@ from poeem.errors import IdError
 OWN_IDS_LINEAGE = {"item_ids": "titles"}
 """What the lineage of such an index says."""
 
-_SEPARATOR = "\t"
+SEPARATOR = "\t"
+"""Between an own id and a title that says more."""
 
 
 class Named(NamedTuple):
@@ -30,7 +31,7 @@ def check_own_ids(keys: Iterable[str]) -> None:
         IdError: names the first.
     """
     for key in keys:
-        if _SEPARATOR in key:
+        if SEPARATOR in key:
             raise IdError(f"ids: got {key!r}, wanted none with a tab")
 
 
@@ -44,14 +45,14 @@ def lead_titles(keys: Sequence[str], titles: Sequence[str] | None) -> list[str]:
     if titles is None:
         return list(keys)
     pairs = zip(keys, titles, strict=True)
-    return [key if title in ("", key) else f"{key}{_SEPARATOR}{title}" for key, title in pairs]
+    return [key if title in ("", key) else f"{key}{SEPARATOR}{title}" for key, title in pairs]
 
 
 def name(lineage: Mapping[str, Any], number: int, title: str | None) -> Named:
     """Return an item's own id and title from what an index of such a lineage holds."""
     if title is None or not has_own_ids(lineage):
         return Named(number, title)
-    key, separator, rest = title.partition(_SEPARATOR)
+    key, separator, rest = title.partition(SEPARATOR)
     return Named(key, rest if separator else None)
 
 

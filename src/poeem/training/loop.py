@@ -176,11 +176,19 @@ def _first_frozen(config: TrainConfig) -> int:
 
 @torch.no_grad()
 def evaluate_state(
-    state: TrainingState, evaluation: EvaluationSet, pairs: TrainingPairs
+    state: TrainingState,
+    evaluation: EvaluationSet,
+    pairs: TrainingPairs,
+    advance: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Return recall and precision of unquantized and, once warm, of quantized vectors.
 
     The quantized vectors T(x) are searched exactly, which is what the engine will answer.
+
+    Args:
+        state, evaluation, pairs: the model, whom to ask, and what they had.
+        advance: called with how many more queries were answered, as it goes on; of a layer that
+            is warm each counts twice.
 
     Returns:
         `recall@20`, `precision@20`, ... of float vectors, the same with the prefix `quantized_`,
@@ -189,12 +197,12 @@ def evaluate_state(
     model, layer = state.model, state.layer
     users = pairs.histories.of(torch.from_numpy(evaluation.users)).to(state.device)
     queries, items = model.encode_queries(users), model.all_items()
-    ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude)
+    ranked = exact_search(queries, items, max(CUTOFFS), evaluation.exclude, advance)
     figures = evaluation.score(ranked)
-    if layer is not None and layer.phase is Phase.JOINT:
+    if layer is not None and state.is_warm:
         found = state.item_codes()
         quantized = layer.decode(found.codes, found.lists)
-        ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude)
+        ranked = exact_search(queries, quantized, max(CUTOFFS), evaluation.exclude, advance)
         figures |= {f"quantized_{k}": v for k, v in evaluation.score(ranked).items()}
         figures |= code_health(
             found.codes,

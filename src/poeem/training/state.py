@@ -15,6 +15,7 @@ from poeem.models.text import TextTables, text_towers
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
+from poeem.quantize.layer_state import Phase
 from poeem.training.demand import DemandLists
 from poeem.training.frozen import FrozenQuantizer, ItemCodes, encode_items
 from poeem.types import TrainedQuantizer
@@ -81,6 +82,11 @@ class TrainingState:
             by_hand = dataclasses.replace(by_hand, num_lists=0)
         layer = IndexLayer.from_config(config.model.dim, by_hand).to(device) if joint else None
         return cls(model, layer, config)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether there is a layer, and it quantizes by now."""
+        return self.layer is not None and self.layer.phase is Phase.JOINT
 
     @property
     def device(self) -> torch.device:

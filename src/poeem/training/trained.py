@@ -259,6 +259,7 @@ def evaluate_run(
     index: Path | None = None,
     search: SearchConfig | None = None,
     prepared: Prepared | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a run on its held-out pairs: float, quantized, and through its index file.
 
@@ -270,6 +271,7 @@ def evaluate_run(
         index: an index built from it; None = `items.poeem` in the folder, if it is there.
         search: how to search the index; None = as the run's settings say.
         prepared: what `prepare` returned for the same settings, where the caller has it already.
+        progress: called with answers so far and in all: of each query one per kind of search.
 
     Raises:
         LineageError: the index was built from another model.
@@ -279,15 +281,18 @@ def evaluate_run(
     prepared = prepared or prepare(run.config)
     run.catalogue.require_same(prepared.catalogue, run.files.ids)
     measured = measured_pairs(run.config, prepared)
-    figures = evaluate_state(run.state, measured, prepared.pairs)
+    path = index or (run.files.index if run.files.index.exists() else None)
+    kinds = 1 + run.state.is_warm + (path is not None)
+    advance = _counted(progress, kinds * len(measured.users))
+    figures = evaluate_state(run.state, measured, prepared.pairs, advance)
     prefix = "quantized_"
     quantized = {k[len(prefix) :]: v for k, v in figures.items() if k.startswith(prefix)}
-    path = index or (run.files.index if run.files.index.exists() else None)
     engine = None
     if path is not None:
         opened = snapshot_of(path)
         run.require_lineage(opened)
-        engine = measured.score(engine_ranking(opened, run, measured, search or run.config.search))
+        settings = search or run.config.search
+        engine = measured.score(engine_ranking(opened, run, measured, settings, advance))
     return Evaluation(
         num_users=len(measured.users),
         exact={k: v for k, v in figures.items() if k.startswith(("recall@", "precision@"))},
@@ -296,6 +301,21 @@ def evaluate_run(
         health={k: v for k, v in figures.items() if "@" not in k},
         asked_by="users" if prepared.texts is None else "queries",
     )
+
+
+def _counted(
+    progress: Callable[[int, int], None] | None, in_all: int
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, in_all)
+
+    return advance
 
 
 def snapshot_of(path: str | os.PathLike[str]) -> Index:
@@ -311,16 +331,23 @@ def snapshot_of(path: str | os.PathLike[str]) -> Index:
 
 
 def engine_ranking(
-    index: Index, run: TrainedRun, evaluation: EvaluationSet, settings: SearchConfig
+    index: Index,
+    run: TrainedRun,
+    evaluation: EvaluationSet,
+    settings: SearchConfig,
+    advance: Callable[[int], None] | None = None,
 ) -> IntArray:
-    """Return the item numbers int64 [n, 100] that the engine finds, without the excluded."""
+    """Return the item numbers int64 [n, 100] that the engine finds, without the excluded.
+
+    advance: called with how many more users were answered, as it goes on.
+    """
     users = run.catalogue.user_ids[evaluation.users].tolist()
     queries, numbers = run.query_vectors(users=users), numbers_of_items(index, run.catalogue)
 
     def search(rows: IntArray, k: int) -> SearchResult:
         return search_numbers(index, numbers, queries[rows], k, settings)
 
-    return search_excluding(search, evaluation, max(CUTOFFS))
+    return search_excluding(search, evaluation, max(CUTOFFS), advance)
 
 
 def numbers_of_items(index: Index, catalogue: Catalogue) -> IntArray:
