@@ -34,11 +34,13 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
 [[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t unit) {
   const __m512i even = sums.even();
   if (task.norms == nullptr) {
+    // What a sum is above the limit, as bytes in the order of the items: 0 for those that pass.
     const __m512i limit = _mm512_set1_epi16(static_cast<short>(task.limit));
-    const std::uint64_t evens = _mm512_cmple_epu16_mask(even, limit);
-    const std::uint64_t odds = _mm512_cmple_epu16_mask(sums.odd, limit);
-    if ((evens | odds) == 0) return 0;
-    return spread_bits(evens) | (spread_bits(odds) << 1);
+    const __m512i most = _mm512_set1_epi16(255);
+    const __m512i evens = _mm512_min_epu16(_mm512_subs_epu16(even, limit), most);
+    const __m512i odds = _mm512_min_epu16(_mm512_subs_epu16(sums.odd, limit), most);
+    const __m512i above = _mm512_or_si512(evens, _mm512_slli_epi16(odds, 8));
+    return _mm512_testn_epi8_mask(above, above);
   }
   const __m512i low = _mm512_unpacklo_epi16(even, sums.odd);   // items 0-7, 16-23, 32-39, 48-55
   const __m512i high = _mm512_unpackhi_epi16(even, sums.odd);  // items 8-15, 24-31, 40-47, 56-63

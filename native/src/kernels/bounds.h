@@ -74,13 +74,4 @@ static inline std::int64_t fetch_distance(const BoundTask& task, const std::uint
   return left < 0 ? 0 : smaller_of(left, kMost);
 }
 
-// Bits 0..31 to the even places, the order of the even bytes of a register.
-static inline std::uint64_t spread_bits(std::uint64_t x) {
-  x = (x | (x << 16)) & 0x0000FFFF0000FFFF;
-  x = (x | (x << 8)) & 0x00FF00FF00FF00FF;
-  x = (x | (x << 4)) & 0x0F0F0F0F0F0F0F0F;
-  x = (x | (x << 2)) & 0x3333333333333333;
-  return (x | (x << 1)) & 0x5555555555555555;
-}
-
 }  // namespace poeem
