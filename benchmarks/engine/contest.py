@@ -95,7 +95,11 @@ def quality(rivals: list[Rival], truth: np.ndarray) -> dict[str, dict[str, Any]]
 def take_turns(
     rivals: list[Rival], threads: list[int], rounds: int, ways: tuple[str, ...] = ("one", "batch")
 ) -> dict[str, dict[str, Any]]:
-    """Return figures per rival and case: "one, 1 thread" and so on."""
+    """Return figures per rival and case: "one, 1 thread" and so on.
+
+    one: 20 queries one by one in each turn, so that caches are those of who was there before. many
+    ones: all queries one by one, as a server answers that does nothing else. batch: all at once.
+    """
     figures: dict[str, dict[str, Any]] = {rival.label: {} for rival in rivals}
     for count in threads:
         for way in ways:
@@ -106,7 +110,7 @@ def take_turns(
                 for rival in rivals:
                     first = turn * 20 % (NUM_QUERIES - 20)
                     rows = (first, first + 20) if way == "one" else (0, NUM_QUERIES)
-                    got = rival.time(rows, way == "one", count)
+                    got = rival.time(rows, way != "batch", count)
                     for key, values in got.items():
                         times[rival.label][key] += values
             for rival in rivals:
@@ -115,13 +119,19 @@ def take_turns(
 
 
 def compare(
-    folder: Path, names: list[str], truth: np.ndarray, threads: list[int], rounds: int, **extra: Any
+    folder: Path,
+    names: list[str],
+    truth: np.ndarray,
+    threads: list[int],
+    rounds: int,
+    ways: tuple[str, ...] = ("one", "batch"),
+    **extra: Any,
 ) -> dict[str, Any]:
-    """Let rivals take turns; return figures per rival."""
+    """Let rivals take turns in these ways (`take_turns`); return figures per rival."""
     rivals = [Rival(name, folder, **extra) for name in names]
     try:
         figures = quality(rivals, truth)
-        for label, cases in take_turns(rivals, threads, rounds).items():
+        for label, cases in take_turns(rivals, threads, rounds, ways).items():
             figures[label] |= cases
     finally:
         for rival in rivals:

@@ -53,7 +53,13 @@ def main() -> None:
             prepare_residuals(folder, source, num_bytes)
             for probes in options.probes:
                 figures = compare(
-                    folder, names, truth, options.threads, options.rounds, setting=probes
+                    folder,
+                    names,
+                    truth,
+                    options.threads,
+                    options.rounds,
+                    ("one", "many ones", "batch"),
+                    setting=probes,
                 )
                 case = f"{num_bytes} bytes, {probes} probes"
                 results[case] = {"rivals": figures, "times_ours": ratios(figures)}

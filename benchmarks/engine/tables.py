@@ -29,6 +29,11 @@ def machine(found: dict[str, Any]) -> str:
     return processor.replace("(R)", "").replace(" Processor", "")
 
 
+def on(found: dict[str, Any]) -> str:
+    """Return the line above a table: where it was measured."""
+    return f"{machine(found)}:\n\n"
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -113,27 +118,30 @@ def residual_codes(found: dict[str, Any], recall: dict[str, str]) -> str:
 
 def lists(name: str) -> str:
     """Return searches of lists against Faiss IVFPQ: milliseconds a query, medians."""
-    head = ["", "ours, one query", "IVFPQ", "times ours", "ours, batch", "IVFPQ", "times ours"]
-    rows = []
-    found = result(name)
+    found, rows = result(name), []
+    first = next(iter(found["results"].values()))["times_ours"]
+    ways = {"one": "ours, one query", "many ones": "256 in a row", "batch": "ours, batch"}
+    ways = {way: head for way, head in ways.items() if f"{way}, 1 thread" in first}
+    head = ["", *(cell for label in ways.values() for cell in (label, "IVFPQ", "times ours"))]
     for label, each in found["results"].items():
         for threads in (1, 2):
             if f"one, {threads} thread" not in each["times_ours"]:
                 continue
             cells = [label + (", 2 threads" if threads == 2 else "")]
-            for way in ("one", "batch"):
+            for way in ways:
                 case = f"{way}, {threads} thread"
                 best = kernels_of(each["rivals"])[0]
                 mine, theirs = (each["rivals"][name] for name in (best, "faiss ivfpq"))
                 cells += [f"{milliseconds(rival, case):.3f}" for rival in (mine, theirs)]
                 cells.append(times(theirs, mine, case))
             rows.append(cells)
-    return f"{machine(found)}:\n\n" + table(head, rows)
+    return on(found) + table(head, rows)
 
 
 def nibbles() -> str:
     """Return 4-bit codes against Faiss over the same codes."""
-    results = result("engine_nibbles")["results"]
+    found = result("engine_nibbles")
+    results = found["results"]
     ours = kernels_of(next(iter(results.values()))["rivals"])
     # The scan of 4-bit codes needs no VBMI.
     labels = [KERNELS[kernel].removesuffix(" BW") for kernel in ours]
@@ -150,17 +158,18 @@ def nibbles() -> str:
             )
             cells = [size.split()[0], case, *(f"{ms:.3f}" for ms in mine), f"{fast:.3f}"]
             rows.append([*cells, *(f"{fast / ms:.1f}" for ms in mine), f"{slow:.3f}"])
-    return table(head, rows)
+    return on(found) + table(head, rows)
 
 
 def filters() -> str:
     """Return filtered searches: wall milliseconds a query, by what the filter is given as."""
-    rows = []
-    for label, each in result("engine_filters")["figures"].items():
+    rows, found = [], result("engine_filters")
+    for label, each in found["figures"].items():
         ways = [each.get(way, {}).get("cpu_p50_ms") for way in ("none", "flags", "ids")]
         cells = ["" if ms is None else f"{ms:.3f}" for ms in ways]
         rows.append([label, f"{each['allowed']:,}", str(each["results"]), *cells])
-    return table(["", "allowed", "results, at least", "no filter", "flags", "ids"], rows)
+    head = ["", "allowed", "results, at least", "no filter", "flags", "ids"]
+    return on(found) + table(head, rows)
 
 
 def opening() -> str:
@@ -174,12 +183,14 @@ def opening() -> str:
         ]
         rows.append([label, *cells, str(each["first search"]["read_from_disk"])])
     head = ["wall / CPU milliseconds", "open", "first search", "second search", "disk reads"]
-    return f"{found['items']:,} items, {found['file_bytes']:,} bytes:\n\n" + table(head, rows)
+    what = f"{found['items']:,} items, {found['file_bytes']:,} bytes, {machine(found)}:\n\n"
+    return what + table(head, rows)
 
 
 def encoding() -> str:
     """Return microseconds a vector against Faiss: CPU time of one thread, wall time of several."""
-    results = result("engine_encoding")["results"]
+    found = result("engine_encoding")
+    results = found["results"]
     counts = [key for key in next(iter(results.values())) if key.endswith("thread")]
     head = [""]
     for count in counts:
@@ -193,7 +204,7 @@ def encoding() -> str:
             cells += [f"{times[who][kind]:.2f}" for who in ("poeem", "faiss")]
             cells.append(f"{each[count]['times_ours'][kind]:.1f}")
         rows.append([*cells, f"{each['error']['poeem']:.3f} / {each['error']['faiss']:.3f}"])
-    return table([*head, "error, ours / Faiss"], rows)
+    return on(found) + table([*head, "error, ours / Faiss"], rows)
 
 
 def ratios_at_recalls(
@@ -275,14 +286,14 @@ def curves(name: str) -> str:
     )
 
 
-def threads() -> str:
+def threads(name: str) -> str:
     """Return batches by two threads beside one: wall time."""
-    found = result("engine_threads")
+    found = result(name)
     rows = []
     for label, each in found["figures"].items():
         one, two, times = (each[key] for key in ("ms_1_thread", "ms_2_threads", "times_faster"))
         rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{times:.2f}"])
-    return table(["", "1 thread", "2 threads", "times faster"], rows)
+    return on(found) + table(["", "1 thread", "2 threads", "times faster"], rows)
 
 
 def task(name: str) -> str:
@@ -307,12 +318,12 @@ def task(name: str) -> str:
     which = (
         "fastest of at least our recall@100" if as_much else "best, which is below our recall@100"
     )
-    return table(head, rows) + f"\n\nhnswlib's {which}: {best}."
+    return on(found) + table(head, rows) + f"\n\nhnswlib's {which}: {best}."
 
 
-def kernels() -> str:
+def kernels(name: str) -> str:
     """Return cycles of the kernels alone."""
-    found = result("engine_rates")
+    found = result(name)
     sizes = {256: "L2", 4096: "L3", 16384: "16 MB", 65536: "64 MB"}
     by = {(rate["bytes_of_item"], rate["kib"]): rate for rate in found["rates"]}
     head = ["kernel", *(f"64 codes, {place}" for place in sizes.values())]
@@ -330,7 +341,7 @@ def kernels() -> str:
     best = next(k for k in alone[1:] if k in by[8, 256])
     moved = [f"{by[8, kib][best]['gb_per_s']:.0f}" for kib in sizes]
     return (
-        f"Cycles at {found['ghz']:.1f} GHz:\n\n"
+        f"{machine(found)}, cycles at {found['ghz']:.1f} GHz:\n\n"
         + table(head, rows)
         + f"\n\nGB/s of codes, {', '.join(sizes.values())}: reading alone {', '.join(reading)}; "
         f"the {'VBMI' if best == 'avx512-vbmi' else best} kernel {', '.join(moved)}."
@@ -370,8 +381,8 @@ TABLES = {
     "engine_flat_10m": ("flat_10m", lambda: flat("engine_flat_10m")),
     "engine_flat_glove": ("flat_glove", lambda: flat("engine_flat_glove")),
     "engine_lists": ("lists", lambda: lists("engine_lists")),
-    "engine_flat_zen4": ("flat_zen4", lambda: flat("engine_flat_zen4")),
-    "engine_lists_zen4": ("lists_zen4", lambda: lists("engine_lists_zen4")),
+    "engine_flat_intel": ("flat_intel", lambda: flat("engine_flat_intel")),
+    "engine_lists_intel": ("lists_intel", lambda: lists("engine_lists_intel")),
     "engine_nibbles": ("nibbles", nibbles),
     "engine_encoding": ("encoding", encoding),
     "engine_filters": ("filters", filters),
@@ -387,8 +398,11 @@ TABLES = {
     "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
     "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
-    "engine_threads": ("threads", threads),
-    "engine_rates": ("kernels", kernels),
+    "engine_curves_1m_intel": ("curves_1m_intel", lambda: curves("engine_curves_1m_intel")),
+    "engine_threads": ("threads", lambda: threads("engine_threads")),
+    "engine_threads_intel": ("threads_intel", lambda: threads("engine_threads_intel")),
+    "engine_rates": ("kernels", lambda: kernels("engine_rates")),
+    "engine_rates_intel": ("kernels_intel", lambda: kernels("engine_rates_intel")),
     "engine_survivors": ("survivors", survivors),
 }
 
