@@ -167,6 +167,14 @@ def test_rows_of_other_data_or_settings_are_in_no_verdict(toys, tmp_path):
         assert one["recall@100"] != other["recall@100"]
 
 
+def test_a_size_that_a_recipe_cannot_have_is_a_row_and_no_end(toys, tmp_path):
+    words = ("--only", f"float,paper,{OURS}", "--bytes", "3", "--out", tmp_path / "out")
+    rows = Call("compare", toys, *SMALL, *words, "--json").json["rows"]
+    found = {row["name"]: row for row in rows}
+    assert "num_subspaces (3)" in found["paper"]["cannot"]
+    assert found[OURS]["recall@100"] > 0
+
+
 def test_too_few_items_for_faiss_is_said_in_a_line(tmp_path, monkeypatch):
     pytest.importorskip("faiss")
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poeem.config import DataConfig
-from poeem.data import load_interactions
+from poeem.data import load_interactions, tables
 from poeem.errors import (
     DataError,
     UnparsableRowsError,
@@ -113,6 +113,36 @@ def test_a_lone_quote_inside_a_field_is_an_inch(
 ) -> None:
     config = write_text(tmp_path / "t.tsv", 'user\titem\ttitle\n1\t1\t7" single\n1\t2\tx\n')
     assert load_interactions(config).item_titles == ['7" single', "x"]
+
+
+@pytest.mark.parametrize(
+    ("titles", "line"),
+    [
+        (["a", '"lone quote', "c", "d", "e", '"another', "g"], 3),
+        (['pipe 12"', "b", '"unclosed', "d", "e", "f", "g"], 4),
+    ],
+)
+def test_two_lone_quotes_do_not_hide_what_is_between_them(
+    titles: list[str], line: int, tmp_path: Path, write_text: Callable[..., Any]
+) -> None:
+    rows = "".join(f"1,{number},{title}\n" for number, title in enumerate(titles))
+    config = write_text(tmp_path / "t.csv", "user,item,title\n" + rows)
+    with pytest.raises(UnparsableRowsError) as caught:
+        load_interactions(config)
+    assert caught.value.lines[0] == line
+
+
+def test_quoted_fields_are_read_fast_and_slowly_alike(
+    tmp_path: Path, write_text: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_CHUNK_BYTES", 7)  # what is looked for lies across their edges
+    titles = ['"one, two"', '"say ""hi"""', '""', '5" and 6" pipes', '12"', '"plain"']
+    rows = "".join(f"1,{number},{title}\r\n\r\n" for number, title in enumerate(titles))
+    found = load_interactions(write_text(tmp_path / "t.csv", "\nuser,item,title\r\n" + rows))
+    assert found.item_titles == ["one, two", 'say "hi"', "2", '5" and 6" pipes', '12"', "plain"]
+    monkeypatch.setattr(tables, "_read_careful", None)  # of no use here
+    config = write_text(tmp_path / "u.csv", 'user,item,title\n1,1,"a, b"\n\n1,2,12"\n1,3,9"\n')
+    assert load_interactions(config).item_titles == ["a, b", '12"', '9"']
 
 
 def test_byte_order_mark_windows_newlines_and_spaces_in_the_header(

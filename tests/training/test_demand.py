@@ -281,6 +281,8 @@ def test_dropout_is_for_ids_with_few_pairs(taste):  # noqa: F811
     assert quantizer_dropout(new_state(config()), many) == 0
     made = config()
     told = dataclasses.replace(made, layer=dataclasses.replace(made.layer, quantizer_dropout=0.2))
+    product = dataclasses.replace(told.layer, family="product")  # has no later codewords
+    assert quantizer_dropout(new_state(dataclasses.replace(made, layer=product)), pairs) == 0
     state: TrainingState = new_state(told)
     assert quantizer_dropout(state, pairs) == 0.2
     train(state, pairs)

@@ -27,6 +27,11 @@ def test_an_epoch_holds_every_pair_once():
     assert seen == sorted(zip(pairs.users.tolist(), pairs.items.tolist(), strict=True))
 
 
+def test_a_last_batch_of_half_the_size_is_kept():
+    sizes = {n: make(n=n).num_batches(4) for n in (4, 5, 6, 9, 10, 13, 14)}
+    assert sizes == {4: 1, 5: 1, 6: 2, 9: 2, 10: 3, 13: 3, 14: 4}
+
+
 def test_order_depends_on_seed_and_epoch_and_can_be_entered_late():
     pairs = make()
 

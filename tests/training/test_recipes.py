@@ -35,6 +35,9 @@ def test_the_papers_recipe_sets_all_that_is_not_left():
         moved = {name for name in names if getattr(was, name) != getattr(now, name)}
         assert names - LEFT <= moved, f"decide on {names - LEFT - moved}"
     assert (paper.layer.family, paper.layer.rotation) == ("product", True)
+    by_demand = dataclasses.replace(train, list_choice="demand")
+    paper_lists = recipe_config("paper", Config(layer=layer, train=by_demand), 4, 7)
+    assert paper_lists.train.list_choice == "nearest"  # codes never freeze
     assert (paper.layer.num_subspaces, paper.layer.seed, paper.train.seed) == (4, 7, 7)
     assert paper.train.frozen_epochs == 0
     assert paper.train.codebook_learning_rate == train.learning_rate

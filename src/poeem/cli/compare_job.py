@@ -30,6 +30,7 @@ from poeem.training.loop import evaluate_state
 from poeem.training.prepared import Prepared
 from poeem.training.recipes import OURS, RECIPES, recipe_config
 from poeem.training.run import MakeDisplay, train_state
+from poeem.training.state import TrainingState
 from poeem.training.twin import TwinFolder, left_open, query_vectors, settings_mark
 from poeem.types import FloatArray, IntArray, SearchResult
 
@@ -221,11 +222,15 @@ class Comparison:
                 return self._searched(self._fixed_codes(twin, num_bytes))
             except ConfigError as error:
                 return {"cannot": str(error)}
-        return self._searched(self._joint(twin, recipe_config(name, self.config, num_bytes, seed)))
+        try:
+            config = recipe_config(name, self.config, num_bytes, seed)
+            state = twin.joint_state(config)
+        except ConfigError as error:
+            return {"cannot": str(error)}
+        return self._searched(self._joint(state))
 
-    def _joint(self, twin: TwinFolder, config: Config) -> _Built:
-        """Train a joint model on from the twin's warm start, and build its index."""
-        state = twin.joint_state(config)
+    def _joint(self, state: TrainingState) -> _Built:
+        """Train a joint model on from its twin's warm start, and build its index."""
         unwatched = dataclasses.replace(self.prepared, validation=None)
         start = time.perf_counter()
         train_state(state, unwatched, display=self.display)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -229,7 +230,7 @@ def _read_fast(
     arrow = import_arrow()
     num_quotes = _count_quotes(path)
     # A well-formed file has quotes in pairs; pyarrow would swallow rows after a lone one.
-    if num_quotes % 2:
+    if num_quotes % 2 or (num_quotes and _quote_within_field(path, layout.delimiter)):
         return None
     invalid: list[Any] = []
 
@@ -255,15 +256,43 @@ def _read_fast(
         )
     except arrow.pa.ArrowException:
         return None
-    if invalid:
-        return None
+    if invalid or (num_quotes and table.num_rows != _count_lines(path, header_lines)):
+        return None  # a field of several lines, or two lone quotes and what is between them
     found = {name: table.column(str(place)).combine_chunks() for name, place in places.items()}
     return RawTable(found, table.num_rows, None, unit="line")
 
 
 def _count_quotes(path: Path) -> int:
+    return sum(chunk.count(b'"') for chunk in _chunks(path))
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        return sum(chunk.count(b'"') for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
+        yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+
+
+def _quote_within_field(path: Path, delimiter: str) -> bool:
+    """Return whether a quote has other characters of a field on both of its sides."""
+    edges = re.escape(f'\r\n"{delimiter}').encode()
+    within = re.compile(b'[^%b]"[^%b]' % (edges, edges))
+    before = b""
+    for chunk in _chunks(path):
+        if within.search(before + chunk):
+            return True
+        before = chunk[-2:]
+    return False
+
+
+def _count_lines(path: Path, header_lines: int) -> int:
+    """Return how many lines that are not empty follow the header."""
+    with path.open(encoding="latin-1", newline="") as file:
+        header = [line for _, line in zip(range(header_lines), file, strict=False)]
+    count, at_edge = -sum(bool(line.strip("\r\n")) for line in header), True
+    for chunk in _chunks(path):
+        edges = np.isin(np.frombuffer(chunk, dtype=np.uint8), (10, 13))
+        count += int((~edges & np.concatenate([[at_edge], edges[:-1]])).sum())
+        at_edge = bool(edges[-1])
+    return count
 
 
 def _read_careful(

@@ -50,6 +50,7 @@ def check_numbers(name: str, values: Tensor, shape: tuple[int | None, ...], limi
     if not fits:
         wanted = ", ".join("n" if length is None else str(length) for length in shape)
         raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{wanted}]")
+    values = values.long()  # torch finds no extremes of unsigned integers
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < limit):
         low, high = int(values.min()), int(values.max())
         raise InputError(f"{name}: got values from {low} to {high}, wanted 0 to {limit - 1}")

@@ -10,6 +10,7 @@ pairs (i, j) and turns them all at once: O(dim^2) on top of the product G R^T, a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -93,13 +94,17 @@ class GivensDescent(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         wanted = [(p, group) for group in self.param_groups for p in group["params"]]
-        products = [
-            (param, self._product(param, param.grad), group)
-            for param, group in wanted
-            if param.grad is not None
-        ]
-        for each in products:
-            self._turn(*each)
+        kinds = {param.device.type for param, _ in wanted}
+        with contextlib.ExitStack() as stack:  # half precision would not stay orthonormal
+            for kind in kinds:
+                stack.enter_context(torch.autocast(device_type=kind, enabled=False))
+            products = [
+                (param, self._product(param, param.grad), group)
+                for param, group in wanted
+                if param.grad is not None
+            ]
+            for each in products:
+                self._turn(*each)
         return loss
 
     @staticmethod
@@ -124,7 +129,9 @@ class GivensDescent(torch.optim.Optimizer):
         else:
             _turn_by_torch(param, product, group, state)
         if step % _POLISH_EVERY == 0:
-            param.copy_(newton_schulz(param))
+            # A GPU may be told to multiply float32 with ten bits, but never float64.
+            exact = param.double() if param.is_cuda else param
+            param.copy_(newton_schulz(exact))
 
 
 def _check_settings(group: dict[str, Any]) -> None:

@@ -73,7 +73,12 @@ def health_of_counts(
 
 
 def _evenness(counts: Tensor) -> tuple[float, float, float, float]:
-    """Return used share, KL, total variation and imbalance of [rows, bins], mean over rows."""
+    """Return used share, KL, total variation and imbalance of [rows, bins], mean over rows.
+
+    NaN where nothing was counted yet.
+    """
+    if not counts.any():
+        return (float("nan"),) * 4
     shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     bins = counts.shape[1]
     kl = torch.special.xlogy(shares, shares * bins).sum(1).mean()

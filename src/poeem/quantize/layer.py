@@ -14,13 +14,15 @@ from poeem.quantize import coarse, ranks
 from poeem.quantize.along import costly_direction
 from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
-from poeem.quantize.layer_state import LayerState, Phase
+from poeem.quantize.layer_state import LayerState, Phase, in_full_precision
 from poeem.quantize.losses import commitment_loss, distortion_loss
 from poeem.quantize.warm_start import query_metric, starting_point
 from poeem.types import Array, Encoding, FloatArray, QuantizerParts
 
 # A step in so many looks whether the rotation is one: dim^3 operations.
 _STEPS_BETWEEN_CHECKS = 100
+# Lists of centroids that are shorter than this share of the vectors only route (`add_lists`).
+_ROUTE_LENGTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class IndexLayer(LayerState):
         """Return the rotation, or nothing without one: for `GivensDescent`."""
         return [] if self.rotation is None else [self.rotation]
 
+    @in_full_precision
     @torch.no_grad()
     def warm_start(self, vectors: Tensor | None = None, queries: Tensor | None = None) -> None:
         """Fit rotation, centroids and codebooks, and quantize from now on.
@@ -189,6 +192,7 @@ class IndexLayer(LayerState):
         self._samples.clear()
         self.phase = Phase.JOINT
 
+    @in_full_precision
     @torch.no_grad()
     def refit(
         self, vectors: Tensor, queries: Tensor | None = None, *, beam: int | None = None
@@ -216,16 +220,20 @@ class IndexLayer(LayerState):
             self.codebooks.copy_(self.family.refit(residuals, books, beam, self._costly(x)))
             return
         if asked is not None:
-            self.metric.copy_(query_metric(asked, self.config.query_power))
+            self.metric.copy_(query_metric(self._rotate(asked), self.config.query_power))
         weighed = self.codebooks.detach() @ self.metric.T
         weighed = self.family.refit(residuals @ self.metric.T, weighed, beam, self._costly(x))
         self.codebooks.copy_(weighed @ torch.linalg.inv(self.metric).T)
 
+    @in_full_precision
+    @torch.inference_mode(False)
     @torch.no_grad()
     def add_lists(self, centroids: Tensor) -> None:
         """Give a layer without lists centroids, which from now on are part of T(x).
 
-        The codewords stay, so the centroids should be small beside them: such lists only route.
+        The codewords stay, so the centroids should be small beside them: such lists only route, and
+        one that becomes empty gets a centroid as small. An optimizer made before does not know the
+        centroids; give it `euclidean_parameters()[0]`.
 
         Args:
             centroids: [num_lists, dim], in the space of the vectors.
@@ -271,6 +279,7 @@ class IndexLayer(LayerState):
 
     # Health
 
+    @in_full_precision
     @torch.no_grad()
     def health(self, vectors: Tensor | None = None) -> CodeHealth:
         """Return figures about codes: of `vectors` [n, dim], or of the current window of training.
@@ -305,7 +314,8 @@ class IndexLayer(LayerState):
 
         dead_lists = (self.list_counts == 0).nonzero()[:, 0]
         if len(dead_lists) and self.centroids.requires_grad:  # else frozen by hand: they stay
-            self.centroids[dead_lists] = self._rotate(x)[random_rows(len(dead_lists))]
+            found = self._rotate(x)[random_rows(len(dead_lists))]
+            self.centroids[dead_lists] = found * self._route_scale(x, self.list_counts > 0)
         residuals, _ = self._residuals(x)
         subspaces, dead = (self.codeword_counts == 0).nonzero(as_tuple=True)
         if len(dead) and self.codebooks.requires_grad:
@@ -315,6 +325,11 @@ class IndexLayer(LayerState):
             )
         ranks.take_from_first((self.centroids, self.codebooks))
         self._reset_counts()
+
+    def _route_scale(self, x: Tensor, alive: Tensor) -> Tensor:
+        """Return how long centroids are beside vectors where lists only route, else 1."""
+        share = self.centroids[alive].norm(dim=1).mean() / x.norm(dim=1).mean()
+        return torch.where(share < _ROUTE_LENGTH, share, torch.ones_like(share))
 
     # Codes
 
@@ -349,18 +364,22 @@ class IndexLayer(LayerState):
         Raises:
             NotWarmError: before the warm start. ShapeError, DtypeError, InputError.
         """
-        self._require_warm("decoding")
-        if (lists is not None) != bool(self.num_lists):
-            given = "none" if lists is None else "some"
-            raise ShapeError(
-                f"lists: got {given}, wanted them iff num_lists ({self.num_lists}) > 0"
-            )
+        self._require_decodable(lists)
         check_numbers("codes", codes, (None, self.num_subspaces), self.num_codewords)
         if lists is not None:
             check_numbers("lists", lists, (len(codes),), self.num_lists)
         with torch.autocast(device_type=codes.device.type, enabled=False):
             return self._decode(codes.long(), None if lists is None else lists.long())
 
+    def _require_decodable(self, lists: Tensor | None) -> None:
+        self._require_warm("decoding")
+        if (lists is not None) != bool(self.num_lists):
+            given = "none" if lists is None else "some"
+            raise ShapeError(
+                f"lists: got {given}, wanted them iff num_lists ({self.num_lists}) > 0"
+            )
+
+    @in_full_precision
     def lookup(self, codes: Tensor, lists: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return T(x) of known codes, with the exact gradient to all parts.
 
@@ -371,10 +390,15 @@ class IndexLayer(LayerState):
             float [n, dim], and the centroid of each list [n, dim] or None without lists; both in
             the space of the vectors. For training with codes that stay (Zhan et al., Jointly
             optimizing query encoder and product quantization, CIKM 2021, arXiv 2108.00644).
+
+        Raises:
+            NotWarmError: before the warm start. ShapeError: lists where there are none, or none.
         """
+        self._require_decodable(lists)
         near = None if lists is None else self._rotate_back(coarse.decode(lists, self.centroids))
         return self._decode(codes, lists), near
 
+    @in_full_precision
     def list_vectors(self) -> Tensor:
         """Return the centroids in the space of the vectors, float [num_lists, dim]."""
         return self._rotate_back(self.centroids)
@@ -411,6 +435,8 @@ class IndexLayer(LayerState):
         self, vectors: FloatArray, *, beam: int | None = None
     ) -> tuple[Array, Array | None]:
         """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
+        if not vectors.flags.writeable:  # torch would warn
+            vectors = vectors.copy()
         given = torch.as_tensor(vectors, device=self.codebooks.device)
         codes, lists = self.encode(given, beam=beam)
         dtype = "uint8" if self.num_codewords <= 256 else "uint16"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ from poeem.errors import CheckpointError, ConfigError, DtypeError, InputError, N
 from poeem.quantize import ranks
 from poeem.quantize.checks import check_vectors
 from poeem.quantize.families import family_of
+
+L = TypeVar("L", bound="LayerState")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _STEPS_BETWEEN_QUESTIONS = 16
 # As far as an index's rotation may be off (FORMAT.md).
@@ -28,6 +33,19 @@ class Phase(IntEnum):
     PASS_THROUGH = 0  # T is the identity
     COLLECT = 1  # the same, and vectors are kept for the warm start
     JOINT = 2  # T quantizes
+
+
+def in_full_precision(
+    method: Callable[Concatenate[L, P], T],
+) -> Callable[Concatenate[L, P], T]:
+    """Let a method of a layer compute in the layer's precision, whatever autocast is around."""
+
+    @functools.wraps(method)
+    def exact(layer: L, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with torch.autocast(device_type=layer.device.type, enabled=False):
+            return method(layer, *args, **kwargs)
+
+    return exact
 
 
 class LayerState(nn.Module):
@@ -65,21 +83,30 @@ class LayerState(nn.Module):
         self._num_windowed = 0  # vectors counted in codeword_counts
         self._samples: list[Tensor] = []
         shape = self.family.codebook_shape(dim)
-        self.rotation = nn.Parameter(torch.eye(dim)) if config.has_rotation else None
-        self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim))
-        self.codebooks = nn.Parameter(torch.zeros(shape))
+        exact = torch.float32  # whatever torch's default is at the moment
+        eye = torch.eye(dim, dtype=exact)
+        self.rotation = nn.Parameter(eye.clone()) if config.has_rotation else None
+        self.centroids = nn.Parameter(torch.zeros(self.num_lists, dim, dtype=exact))
+        self.codebooks = nn.Parameter(torch.zeros(shape, dtype=exact))
         self.metric: Tensor | None  # [dim, dim], codes are nearest in metric @ x'
-        self.register_buffer("metric", torch.eye(dim) if config.family == "residual" else None)
+        self.register_buffer("metric", eye if config.family == "residual" else None)
         self.codeword_counts: Tensor  # int64 [num_subspaces, num_codewords], of this window
         self.list_counts: Tensor  # int64 [num_lists]
         self.register_buffer("codeword_counts", torch.zeros(shape[:2], dtype=torch.int64))
         self.register_buffer("list_counts", torch.zeros(self.num_lists, dtype=torch.int64))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.codebooks.device
+
     def make_room_for_lists(self, num_lists: int) -> None:
         """Make centroids and counts for so many lists, all 0, in place of those that are here."""
         self.num_lists = num_lists
-        self.config = dataclasses.replace(self.config, num_lists=num_lists)
-        self.centroids = nn.Parameter(self.codebooks.new_zeros(num_lists, self.dim))
+        num_samples = max(self.config.num_samples, num_lists)  # as many as a warm start needs
+        self.config = dataclasses.replace(self.config, num_lists=num_lists, num_samples=num_samples)
+        centroids = self.codebooks.detach().new_zeros(num_lists, self.dim)
+        self.centroids = nn.Parameter(centroids, requires_grad=self.codebooks.requires_grad)
         self.list_counts = self.list_counts.new_zeros(num_lists)
 
     def extra_repr(self) -> str:
@@ -184,6 +211,7 @@ class LayerState(nn.Module):
             return moved
 
         super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
+        self._samples = [keep_precision(sample) for sample in self._samples]
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -205,6 +233,15 @@ class LayerState(nn.Module):
         if len(values) != 3 or values[0] not in list(Phase):
             got = "nothing" if progress is None else values
             raise CheckpointError(f"{prefix}progress: got {got}, wanted phase, steps and window")
+        own = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
+        lacking = [name for name in own if prefix + name not in state_dict]
+        if (
+            lacking
+        ):  # with strict=False the rest would be loaded, and the phase of the old weights kept
+            errors.append(
+                f"{prefix[:-1]}: lacks {', '.join(lacking)}, wanted all of a layer or none"
+            )
+            return
         before = len(missing) + len(errors)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if len(missing) + len(errors) > before:

@@ -141,9 +141,9 @@ def drawn_depths(
     """Return through how many codewords each of `count` vectors is seen, int64 [count].
 
     A share of them, drawn at random, through ceil(n / 4) to n, evenly; n is num_subspaces, but no
-    more than are 64 bits long (8 of 256 codewords): what the later ones add is so little that
-    leaving only them out would keep nothing from overfitting. Of the others a share `tail` through
-    those 64 bits, the rest through all.
+    more than 64 bits take (8 of 256 codewords, 6 of 4,096): what the later ones add is so little
+    that leaving only them out would keep nothing from overfitting. Of the others a share `tail`
+    through those 64 bits, the rest through all.
 
     Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312 (quantizer dropout), there for
         rates that can be chosen later.

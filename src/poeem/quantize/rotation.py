@@ -56,7 +56,9 @@ def balanced_rotation(vectors: Tensor, num_subspaces: int) -> Tensor:
     centered = (vectors - vectors.mean(0)).double()
     values, axes = torch.linalg.eigh(centered.T @ centered)
     sub_dim = len(values) // num_subspaces
-    logs = values.clamp(min=values.max() * 1e-12 + 1e-300).log().tolist()
+    logs = values.clamp(min=values.max() * 1e-12 + 1e-300).log()
+    # Below 0 whoever got one would get the next one too; only their differences count.
+    logs = (logs - logs.min().clamp(max=0)).tolist()
     buckets: list[list[int]] = [[] for _ in range(num_subspaces)]
     totals = [0.0] * num_subspaces
     for axis in reversed(range(len(logs))):  # largest variance first

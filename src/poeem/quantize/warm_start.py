@@ -116,6 +116,8 @@ def query_metric(queries: Tensor, power: float) -> Tensor:
     Source: the idea is that of Guo et al., Accelerating large-scale inference with anisotropic
         vector quantization, ICML 2020, arXiv 1908.10396, with the queries' own distribution.
     """
+    if not power:
+        return torch.eye(queries.shape[1], dtype=queries.dtype, device=queries.device)
     moment = queries.double().T @ queries.double() / max(1, len(queries))
     values, axes = torch.linalg.eigh(moment)
     mean = values.mean().clamp(min=torch.finfo(torch.float64).tiny)

@@ -158,6 +158,8 @@ def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
     is made of items or words; DESIGN.md, "The recipe", has the figures.
     """
     told = state.config.layer.quantizer_dropout
+    if state.config.layer.family != "residual":
+        return 0.0  # product codes have no later codewords
     if told is not None:
         return told
     by_id = isinstance(state.model.query_tower, IdTower)

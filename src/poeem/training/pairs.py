@@ -19,7 +19,8 @@ class TrainingPairs:
     """Distinct pairs (user, item) to learn from.
 
     users, items: int64 [num_pairs], user and item numbers.
-    log_q: float32 [num_items], log of each item's share of the pairs; 0 for an item without pairs.
+    log_q: float32 [num_items], log of each item's share of the pairs; an item without any counts
+        as one with a pair.
     histories: what each user had.
     """
 
@@ -65,7 +66,7 @@ class TrainingPairs:
 
     def num_batches(self, batch_size: int) -> int:
         """Return batches per epoch; a last one of under half the size is left out."""
-        return max(1, round(len(self) / batch_size))
+        return max(1, (2 * len(self) + batch_size) // (2 * batch_size))
 
     def batches(
         self, batch_size: int, *, epoch: int, seed: int, skip: int = 0

@@ -68,4 +68,6 @@ def recipe_config(name: str, config: Config, num_bytes: int, seed: int) -> Confi
             distillation_share=0.0,
             codebook_learning_rate=train.learning_rate,
         )
+        if train.list_choice == "demand":  # they come when codes freeze, which here they never do
+            train = dataclasses.replace(train, list_choice="nearest")
     return dataclasses.replace(config, layer=layer, train=train)

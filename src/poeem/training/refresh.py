@@ -27,7 +27,7 @@ from poeem.index.refresh import (
 )
 from poeem.live import LiveIndex
 from poeem.live.places import Places
-from poeem.training.prepared import prepare
+from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.trained import TrainedRun, numbers_of_items, search_numbers, snapshot_of
 from poeem.types import FloatArray, IntArray, SearchResult
 
@@ -218,14 +218,13 @@ def _held_out(
     """Return figures of the held-out pairs for each index, or why there are none."""
     try:
         prepared = prepare(run.config)
+        pairs = measured_pairs(run.config, prepared)
     except (DataError, OSError) as error:
         return [None, None], str(error)
-    if prepared.test is None:
-        return [None, None], "the split holds out no pairs"
     run.catalogue.require_same(prepared.catalogue, run.files.ids)
-    users = run.catalogue.user_ids[prepared.test.users].tolist()
+    users = run.catalogue.user_ids[pairs.users].tolist()
     queries = run.query_vectors(users=users)
-    return [_score(*one, queries, prepared.test, settings) for one in indexes], None
+    return [_score(*one, queries, pairs, settings) for one in indexes], None
 
 
 def _score(

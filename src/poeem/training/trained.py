@@ -145,8 +145,12 @@ class TrainedRun:
         return vectors
 
     def sample_queries(self, count: int = 1000, seed: int = 0) -> FloatArray:
-        """Return query vectors of users drawn by `seed`, float32 [at most count, dim]."""
-        users = self.catalogue.user_ids
+        """Return query vectors of users (queries of a text set) of the training data.
+
+        Float32 [at most count, dim], drawn by `seed`.
+        """
+        trained = self.catalogue.histories.lengths() > 0
+        users = self.catalogue.user_ids[trained] if trained.any() else self.catalogue.user_ids
         drawn = np.random.default_rng(seed).permutation(len(users))[:count]
         return self.query_vectors(users=users[np.sort(drawn)].tolist())
 
