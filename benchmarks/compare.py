@@ -49,7 +49,8 @@ def settings(name: str, extra: dict[str, dict[str, Any]] | None = None) -> Confi
 def stamp() -> dict[str, Any]:
     """Return what each row says of its making."""
     now = circumstances()
-    return {key: now[key] for key in ("when", "commit")}
+    row = {key: now[key] for key in ("when", "commit")}
+    return {**row, "processor": now["machine"]["processor"]}
 
 
 def main() -> None:

@@ -79,7 +79,8 @@ def comparison(found: dict[str, dict[str, Any]]) -> str:
         "run, other "
         f"figures and spreads: {', '.join(link(f'compare_{name}') for name in found)}. Settings "
         "are the defaults; of online-retail those of `poeem demo`, which was made for it. Seconds "
-        "are processor time, from trained vectors to an index file. " + _not_run(found),
+        "are processor time, from trained vectors (ours: a trained model, which has its codes "
+        "already) to an index file; machines differed by up to two times. " + _not_run(found),
     ]
     return "\n".join(lines)
 

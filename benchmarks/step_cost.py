@@ -77,12 +77,19 @@ def main() -> None:
             layer=LayerConfig(
                 family=family, num_subspaces=8, num_codewords=256, num_lists=num_lists
             ),
-            train=TrainConfig(batch_size=BATCH_SIZE, coarse_weight=coarse_weight, device="cpu"),
+            # Lists by demand come when codes freeze; these are there in every step.
+            train=TrainConfig(
+                batch_size=BATCH_SIZE,
+                coarse_weight=coarse_weight,
+                device="cpu",
+                list_choice="nearest",
+            ),
         )
         states = {
             joint: TrainingState.new(NUM_USERS, NUM_ITEMS, config, joint=joint)
             for joint in (True, False)
         }
+        assert states[True].layer.num_lists == num_lists
         states[True].layer.warm_start(states[True].model.all_items())
         steps = {joint: make_step(state, pairs) for joint, state in states.items()}
         times: dict[bool, list[float]] = {True: [], False: []}

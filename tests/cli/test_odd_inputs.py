@@ -103,7 +103,9 @@ def test_an_item_whose_id_is_minus_one_is_said(tmp_path):
     table.write_text(table.read_text().replace(",A3,", ",-1,").replace(",A", ","))
     call = Call("train", table, "--out", tmp_path / "run", *SMALL)
     assert "an item has the id -1" in call.err
-    assert "an item has the id -1" not in Call("train", write_table(tmp_path / "u.csv"), *SMALL).err
+    other = Call("train", write_table(tmp_path / "u.csv"), "--out", tmp_path / "other", *SMALL)
+    assert other.code == 0
+    assert "an item has the id -1" not in other.err
 
 
 def test_a_tab_in_an_id_is_refused_before_training(tmp_path):
@@ -127,11 +129,10 @@ def test_what_is_replaced_is_said(run, copied, tmp_path):
 
 
 def test_a_user_is_answered_when_an_item_of_theirs_is_gone(run, copied):
-    had = json.loads(Call("search", copied, "--model", run, "--user", "130", "--json").out)
-    gone = had["queries"][0]["had"][0] if "queries" in had else None
+    asked = ("search", copied, "--model", run, "--user", "130", "--json")
     names = poeem.TrainedRun.load(run)
     history = names.catalogue.item_ids[names.catalogue.history_of(30)]
-    assert gone is None or gone == history[0]
+    assert str(history[0]) in str(Call(*asked).json["had"])
     assert Call("remove", copied, "--item", str(history[0])).code == 0
     call = Call("search", copied, "--model", run, "--user", "130", "--k", "5")
     assert call.code == 0, call.err
@@ -166,7 +167,7 @@ def test_evaluate_sees_changes_and_knows_strangers(run, tmp_path):
     strangers.write_text("brand-new\n")
     np.save(tmp_path / "loud.npy", trained.item_vectors()[-1:])
     assert Call("update", folder, *words).code == 0
-    assert Call("evaluate", folder, "--json").json["engine"]["recall@20"] <= without["recall@20"]
+    assert Call("evaluate", folder, "--json").json["engine"]["recall@100"] <= without["recall@100"]
 
 
 def test_a_dry_run_says_what_a_refresh_does(run, copied, tmp_path):

@@ -37,7 +37,8 @@ class File:
         for name, entry in sorted(table.items(), key=lambda item: item[1]["data_offsets"]):
             begin, stop = entry["data_offsets"]
             assert begin == expected
-            assert (end + begin) % (64 if name == "codes" else 8) % 4 == 0 or name == "title_bytes"
+            aligned = 64 if name == "codes" else np.dtype(TYPES[entry["dtype"]]).itemsize
+            assert (end + begin) % aligned == 0
             body = data[end + begin : end + stop]
             assert self.metadata[f"crc32.{name}"] == f"{zlib.crc32(body):08x}"
             self.tensors[name] = np.frombuffer(body, TYPES[entry["dtype"]]).reshape(entry["shape"])

@@ -36,8 +36,9 @@ def craft(path: Path, change: Change, *, checksums: bool = True) -> None:
     write_raw(path, json.dumps(table, separators=(",", ":")).encode(), body)
 
 
-def write_raw(path: Path, text: bytes, body: bytes) -> None:
-    text += b" " * (-(8 + len(text)) % 64)
+def write_raw(path: Path, text: bytes, body: bytes, *, beyond: int = 0) -> None:
+    """Write a file; its data begin so many bytes beyond a multiple of 64."""
+    text += b" " * (-(8 + len(text)) % 64 + beyond)
     header = bytearray(len(text).to_bytes(8, "little") + text)
     header[CRC_START:CRC_END] = b"00000000"
     header[CRC_START:CRC_END] = b"%08x" % zlib.crc32(header)

@@ -19,15 +19,16 @@ from poeem.errors import (
     ConfigError,
     CorruptIndexError,
     IndexFileError,
+    LayoutError,
     NormsError,
     PoeemError,
     TitlesError,
 )
 from poeem.index import Index
 from poeem.index import format as index_format
-from tests.hostile.craft import craft, metadata, tensor
+from tests.hostile.craft import craft, metadata, tensor, write_raw
 from tests.hostile.make import BASE, make, make_special
-from tests.index.helpers import random_index, random_queries
+from tests.index.helpers import Shape, random_index, random_queries
 
 FOLDER = Path(__file__).parents[1] / "hostile"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
@@ -95,6 +96,21 @@ def test_the_files_are_those_of_the_script(tmp_path):
     kinds = {error for error, _ in EXPECTED.values()}
     damages = {one.__name__ for one in CorruptIndexError.__subclasses__()}
     assert damages <= kinds  # each kind has a file
+
+
+@pytest.mark.parametrize("beyond", [2, 8, 32])
+def test_tensors_must_be_aligned(beyond, tmp_path):
+    """As FORMAT.md promises: codes to 64 bytes, all others to their elements."""
+    path = tmp_path / "i.poeem"
+    shape = Shape("ip", 300, 8, 256, 2, 3)
+    random_index(shape).save(path)
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    write_raw(path, data[8:end].rstrip(b" "), data[end:], beyond=64)
+    assert Index.open(path).num_items == 300
+    write_raw(path, data[8:end].rstrip(b" "), data[end:], beyond=beyond)
+    with pytest.raises(LayoutError, match="not aligned to"):
+        Index.open(path)
 
 
 def test_what_is_no_regular_file(tmp_path):

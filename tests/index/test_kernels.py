@@ -186,11 +186,13 @@ def test_lists_are_split_among_threads(kernel):
 
 
 def test_an_unsupported_kernel_says_what_it_needs(monkeypatch):
-    for entry in available_kernels():
-        if not entry["supported"]:
-            monkeypatch.setenv("POEEM_KERNEL", str(entry["name"]))
-            with pytest.raises(ConfigError, match="which this machine lacks"):
-                active_kernel()
+    lacking = [entry["name"] for entry in available_kernels() if not entry["supported"]]
+    if not lacking:
+        pytest.skip("this machine has all that kernels ask for")
+    for name in lacking:
+        monkeypatch.setenv("POEEM_KERNEL", str(name))
+        with pytest.raises(ConfigError, match="which this machine lacks"):
+            active_kernel()
 
 
 @pytest.mark.parametrize("num_lists", [0, 20])

@@ -510,6 +510,7 @@ live = LiveIndex.open({str(path)!r})
 child = os.fork()
 if child == 0:
     os.close(1)
+    os.close(2)  # else whoever reads both would wait until this process ends
     time.sleep(20)
     os._exit(0)
 {"os.write(1, b'%d' % child); os._exit(0)" if dies else "live.close()"}

@@ -49,16 +49,17 @@ def test_distortion_moves_codewords_and_commitment_moves_vectors():
     assert x.grad.tolist() == [[1.0, -1.0]]
 
 
+@pytest.mark.parametrize("family", ["product", "residual"])
 @pytest.mark.parametrize("num_lists", [0, 3])
-def test_parts_get_the_exact_gradient_where_codes_stay(num_lists):
+def test_parts_get_the_exact_gradient_where_codes_stay(num_lists, family):
     """T(x) as a function of rotation, centroids and codebooks, against finite differences."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 6, generator=generator, dtype=torch.float64)
-    layer = IndexLayer(
-        6, num_subspaces=3, num_codewords=4, num_lists=num_lists, gradient="both"
-    ).double()
+    sizes = {"num_subspaces": 3, "num_codewords": 4, "num_lists": num_lists}
+    layer = IndexLayer(6, family=family, rotation=True, gradient="both", **sizes).double()
     layer.warm_start(x)
     layer.eval()
+    assert len(layer.rotation_parameters()) == 1
     weights = torch.randn(40, 6, generator=generator, dtype=torch.float64)
     (layer(x).vectors * weights).sum().backward()
     for parameter in [*layer.rotation_parameters(), *layer.euclidean_parameters()]:
@@ -76,10 +77,11 @@ def test_parts_get_the_exact_gradient_where_codes_stay(num_lists):
 
 def test_gradient_reaches_every_part():
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    layer = IndexLayer(8, num_subspaces=2, num_codewords=8, num_lists=4, gradient="both")
+    sizes = {"num_subspaces": 2, "num_codewords": 8, "num_lists": 4}
+    layer = IndexLayer(8, rotation=True, gradient="both", **sizes)
     layer.warm_start(x)
-    layer(x).vectors.square().sum().backward()
-    for parameter in [x, *layer.parameters()]:
+    (layer(x).vectors * torch.linspace(1, 2, 8)).square().sum().backward()
+    for parameter in [x, *layer.rotation_parameters(), *layer.euclidean_parameters()]:
         assert parameter.grad.abs().sum() > 0
 
 

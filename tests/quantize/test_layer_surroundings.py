@@ -1,4 +1,4 @@
-"""A layer among other settings of torch: autocast, default dtypes, devices, frozen parts, parts of checkpoints."""
+"""A layer in other surroundings: autocast, default dtypes, devices, frozen and missing parts."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_collected_samples_follow_the_layer():
 
 
 def test_refit_weighs_errors_by_queries_where_codewords_are():
-    """T is the same function if rotation and codebooks are turned together, and so is a refit of it."""
+    """Rotation and codebooks turned together are the same T, and so is a refit of it."""
     x, q = drawn(1000, 16), drawn(1000, 16, seed=1) * torch.logspace(0.5, -1.5, 16)
     layer = small("residual", rotation=True, query_power=1.0, num_samples=1000)
     layer.warm_start(x, q)
