@@ -3,7 +3,8 @@
 The steps are those of `poeem.training`: two towers by id with as many users and items as gowalla,
 batch 4,096, dim 64, 8 x 256 codes. With lists, training by default adds a second softmax that
 teaches which list to probe; it is measured with and without. Both kinds of step take turns in one
-process, and medians are compared.
+process, and medians are compared. Threads of torch spin as little as in `poeem train`, which sets
+GOMP_SPINCOUNT; with more, they keep the layer's own threads from a core.
 
     python benchmarks/step_cost.py
 """
@@ -12,10 +13,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import time
 from collections.abc import Callable
 
 import numpy as np
+
+import poeem.cli  # noqa: F401  before torch, which it tells to spin less
+
+# isort: split
 import torch
 from common import write_result
 
@@ -112,6 +118,7 @@ def main() -> None:
         "num_subspaces": 8,
         "num_codewords": 256,
         "threads": torch.get_num_threads(),
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],
         "repetitions": repetitions,
     }
     write_result("step_cost", {"settings": settings, "figures": figures})
