@@ -75,8 +75,8 @@ def comparison(found: dict[str, dict[str, Any]]) -> str:
                 lines.append("| " + " | ".join(_line(name, each, verdict)) + " |")
     lines += [
         "",
-        "Recall@100, means over the seeds that ours and the best both have; every rival that was "
-        "run, other "
+        "Recall@100, means over the seeds that ours and the best both have (exact, over exact and "
+        "over OPQ: all that there are); every rival that was run, other "
         f"figures and spreads: {', '.join(link(f'compare_{name}') for name in found)}. Settings "
         "are the defaults; of online-retail those of `poeem demo`, which was made for it. Seconds "
         "are processor time, from trained vectors (ours: a trained model, which has its codes "
