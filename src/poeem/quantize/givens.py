@@ -23,6 +23,7 @@ from torch import Tensor
 from poeem import _native
 from poeem.checks import seed_in_range
 from poeem.errors import ConfigError, InputError, NonFiniteError, ShapeError
+from poeem.quantize.precision import full_precision
 from poeem.quantize.rotation import newton_schulz, orthonormality_error
 
 # float32 rounding grows like a random walk, to about 1e-6 in this many steps.
@@ -94,10 +95,9 @@ class GivensDescent(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         wanted = [(p, group) for group in self.param_groups for p in group["params"]]
-        kinds = {param.device.type for param, _ in wanted}
         with contextlib.ExitStack() as stack:  # half precision would not stay orthonormal
-            for kind in kinds:
-                stack.enter_context(torch.autocast(device_type=kind, enabled=False))
+            for device in {param.device for param, _ in wanted}:
+                stack.enter_context(full_precision(device))
             products = [
                 (param, self._product(param, param.grad), group)
                 for param, group in wanted

@@ -16,6 +16,7 @@ from poeem.quantize.checks import check_numbers
 from poeem.quantize.health import CodeHealth, code_health, health_of_counts
 from poeem.quantize.layer_state import LayerState, Phase, in_full_precision
 from poeem.quantize.losses import commitment_loss, distortion_loss
+from poeem.quantize.precision import full_precision
 from poeem.quantize.warm_start import query_metric, starting_point
 from poeem.types import Array, Encoding, FloatArray, QuantizerParts
 
@@ -106,7 +107,7 @@ class IndexLayer(LayerState):
             ShapeError, DtypeError, NonFiniteError: vectors that cannot be used; state unchanged.
         """
         x = self._checked(vectors)
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        with full_precision(x.device):
             if self.training:
                 self._advance(x.detach())
             if self.phase is not Phase.JOINT:
@@ -347,7 +348,7 @@ class IndexLayer(LayerState):
         """
         self._require_warm("codes")
         x, beam = self._checked(vectors), self._checked_beam(beam)
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        with full_precision(x.device):
             return self._assign(x, beam)
 
     @torch.no_grad()
@@ -368,7 +369,7 @@ class IndexLayer(LayerState):
         check_numbers("codes", codes, (None, self.num_subspaces), self.num_codewords)
         if lists is not None:
             check_numbers("lists", lists, (len(codes),), self.num_lists)
-        with torch.autocast(device_type=codes.device.type, enabled=False):
+        with full_precision(codes.device):
             return self._decode(codes.long(), None if lists is None else lists.long())
 
     def _require_decodable(self, lists: Tensor | None) -> None:

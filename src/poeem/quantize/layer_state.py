@@ -17,6 +17,7 @@ from poeem.errors import CheckpointError, ConfigError, DtypeError, InputError, N
 from poeem.quantize import ranks
 from poeem.quantize.checks import check_vectors
 from poeem.quantize.families import family_of
+from poeem.quantize.precision import full_precision
 
 L = TypeVar("L", bound="LayerState")
 P = ParamSpec("P")
@@ -42,7 +43,7 @@ def in_full_precision(
 
     @functools.wraps(method)
     def exact(layer: L, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with torch.autocast(device_type=layer.device.type, enabled=False):
+        with full_precision(layer.device):
             return method(layer, *args, **kwargs)
 
     return exact
@@ -234,13 +235,10 @@ class LayerState(nn.Module):
             got = "nothing" if progress is None else values
             raise CheckpointError(f"{prefix}progress: got {got}, wanted phase, steps and window")
         own = [name for name, _ in (*self.named_parameters(), *self.named_buffers())]
-        lacking = [name for name in own if prefix + name not in state_dict]
-        if (
-            lacking
-        ):  # with strict=False the rest would be loaded, and the phase of the old weights kept
-            errors.append(
-                f"{prefix[:-1]}: lacks {', '.join(lacking)}, wanted all of a layer or none"
-            )
+        lacking = ", ".join(name for name in own if prefix + name not in state_dict)
+        if lacking:  # with strict=False the others would be loaded, and the phase stay
+            name = prefix[:-1] or "layer"
+            errors.append(f"{name}: lacks {lacking}, wanted all of a layer or none")
             return
         before = len(missing) + len(errors)
         super()._load_from_state_dict(state_dict, prefix, *args)
