@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--lists", type=int, default=1024)
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--rounds", type=int, default=101)
     parser.add_argument("--name", default="engine_threads")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
