@@ -94,9 +94,7 @@ def test_it_comes_back_from_files_and_arrays(layer, tmp_path):
     told = index.info()
     assert told["encoding"]["beam"] == wanted.beam
     assert told["encoding"]["error_metric"] == (wanted.error_metric is not None)
-    assert told["format_version"] == (
-        1 if index.family == "product" else 3 if layer.metric is not None else 2
-    )
+    assert told["format_version"] == (1 if index.family == "product" else 2 if plain else 3)
 
 
 def test_a_refreshed_index_has_that_of_today(tmp_path):
