@@ -157,6 +157,8 @@ def test_codes_of_two_bytes_can_be_decoded_as_they_come():
     codes, _ = layer.encode_numpy(vectors)
     assert codes.dtype == np.uint16
     assert layer.decode(torch.from_numpy(codes)).shape == (50, 16)
+    again, _ = layer.encode_numpy(torch.tensor(vectors))  # what is no array is taken too
+    assert np.array_equal(again, codes)
 
 
 def test_lookup_wants_what_decode_wants():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -436,7 +437,7 @@ class IndexLayer(LayerState):
         self, vectors: FloatArray, *, beam: int | None = None
     ) -> tuple[Array, Array | None]:
         """Encode float32 [n, dim]: codes uint8|uint16 [n, num_subspaces], lists int32 [n]."""
-        if not vectors.flags.writeable:  # torch would warn
+        if isinstance(vectors, np.ndarray) and not vectors.flags.writeable:  # torch would warn
             vectors = vectors.copy()
         given = torch.as_tensor(vectors, device=self.codebooks.device)
         codes, lists = self.encode(given, beam=beam)
