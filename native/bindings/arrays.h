@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "poeem/list_bounds.h"
 #include "poeem/error.h"
 #include "poeem/index_view.h"
 #include "poeem/panels.h"
@@ -207,6 +208,9 @@ class Arrays {
     if (centroids_)
       view_.centroids_t =
           panelled(centroids_t_, view_.centroids, 1, view_.num_lists, view_.dim, poeem::kPanelRows);
+    if (!centroids_) return;
+    packed_lists_.pack(view_.centroids, view_.num_lists, view_.dim);
+    view_.byte_lists = &packed_lists_.lists();
   }
 
   static const float* panelled(std::vector<float>& to, const float* from, std::int64_t count, std::int64_t rows,
@@ -219,6 +223,7 @@ class Arrays {
   }
 
   std::vector<float> rotation_t_, codebooks_t_, centroids_t_;
+  poeem::PackedLists packed_lists_;
   std::vector<std::int64_t> offsets_;
   Codes codes_;
   Input<float, 3> codebooks_;

@@ -15,6 +15,7 @@
 #include "poeem/changes.h"
 #include "poeem/error.h"
 #include "poeem/kernel.h"
+#include "poeem/list_bounds.h"
 #include "poeem/nearest.h"
 #include "poeem/panels.h"
 #include "poeem/product.h"
@@ -92,7 +93,7 @@ struct Index {
     view.num_subspaces = count(in, 1, large ? 5 : 3, wild);
     view.num_codewords = count(in, 1, large ? most : std::min<std::int64_t>(most, 20), wild);
     view.sub_dim = count(in, 1, 3, wild);
-    view.num_lists = in.ConsumeBool() ? 0 : count(in, 1, 6, wild);
+    view.num_lists = in.ConsumeBool() ? 0 : count(in, 1, 24, wild);
     view.full_width = in.ConsumeBool();
     const std::int64_t parts = view.full_width ? 1 : view.num_subspaces;
     view.dim = wild && in.ConsumeBool() ? in.ConsumeIntegral<std::int64_t>()
@@ -137,6 +138,8 @@ struct Index {
     view.centroids = centroids.data();
     view.list_norms = list_norms.data();
     view.list_offsets = offsets.data();
+    lists.pack(centroids.data(), view.num_lists, view.dim);
+    view.byte_lists = &lists.lists();
   }
 
   void set_ids(FuzzedDataProvider& in, Bytes& bytes) {
@@ -183,6 +186,7 @@ struct Index {
   std::vector<float> codebooks, rotation, centroids, list_norms, norms, codebooks_t, rotation_t, centroids_t;
   std::vector<std::uint32_t> ids32;
   std::vector<std::int64_t> ids64, offsets;
+  poeem::PackedLists lists;
 };
 
 [[noreturn]] void fail(const char* what, const char* kernel) {

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+
+#include "poeem/scratch.h"
 
 namespace poeem {
 
@@ -35,7 +36,7 @@ class Ahead {
   struct Range {
     const std::uint8_t *begin, *end;
   };
-  std::vector<Range> ranges_;
+  ScratchVector<Range> ranges_;
   std::size_t next_ = 0;       // to be fetched
   std::size_t looked_at_ = 0;  // ranges so far
 };

@@ -22,7 +22,7 @@ constexpr double kUneven = 1.5;
 
 }  // namespace
 
-bool BoundTable::measure(const IndexView& index, const float* table, float max_abs_bias, float threshold) {
+bool BoundTable::measure(const IndexView& index, const float* table, float max_abs_bias) {
   const std::int64_t stride = table_stride(index);
   const std::int64_t width = std::min(index.num_codewords, stride);
   highs_.resize(static_cast<std::size_t>(index.num_subspaces));
@@ -37,13 +37,15 @@ bool BoundTable::measure(const IndexView& index, const float* table, float max_a
     highs_[static_cast<std::size_t>(m)] = high;
     ranges_[static_cast<std::size_t>(m)] = high - low;
   }
-  return size_ < kLargest && std::abs(static_cast<double>(threshold)) < kLargest;
+  return size_ < kLargest;
 }
+
+bool BoundTable::in_one_group(const IndexView& index) { return index.columns() <= kGroupColumns; }
+
+bool BoundTable::is_moderate(float threshold) { return std::abs(static_cast<double>(threshold)) < kLargest; }
 
 // shortfall[m, k] = the largest whole number, up to 255, with step * shortfall <= high_m - table[m, k].
 void BoundTable::build(const IndexView& index, const float* table, double reach) {
-  const std::int64_t stride = table_stride(index);
-  const std::int64_t width = std::min(index.num_codewords, stride);
   const std::int64_t per_column = index.width == CodeWidth::kFourBit ? 2 : 1;
   const std::int64_t num_groups = (index.columns() + kGroupColumns - 1) / kGroupColumns;
   double range = 0.0, total = 0.0;  // the largest of the groups' sums, and all of them
@@ -61,11 +63,39 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   // Of residual codes the first group has nearly all: saturated before the gap it would let everything pass.
   const double share = num_groups == 1 || total <= 0.0 ? 1.0 : std::min(1.0, kUneven * range / total);
   step_ = std::max(std::min(gap * share, range) / kTopShortfall, size_ * 1e-9 + 1e-30);
+  fill(index, table);
+  if (index.width == CodeWidth::kByte) build_less_sharp(index.num_subspaces);
+}
+
+void BoundTable::build_evenly(const IndexView& index, const float* table) {
+  float range = 0.0F;
+  for (const float each : ranges_) range = std::max(range, each);
+  step_ = std::max(static_cast<double>(range) / static_cast<double>(kEvenShortfall), size_ * 1e-9 + 1e-30);
+  fill(index, table);
+}
+
+void BoundTable::aim_evenly(BoundTask& task) const {
+  task.look = kCodewords;
+  task.table = tables_[kCodewords];
+  task.group_columns = 2;
+}
+
+// Each shortfall of a score's, and the list's share, is less than a step above what stands for it.
+std::int64_t BoundTable::sums_apart(const IndexView& index) const {
+  return index.num_subspaces + 2 + static_cast<std::int64_t>(std::min(2 * error_ / step_, 65535.0));
+}
+
+void BoundTable::fill(const IndexView& index, const float* table) {
+  const std::int64_t stride = table_stride(index);
+  const std::int64_t width = std::min(index.num_codewords, stride);
+  const std::int64_t per_column = index.width == CodeWidth::kFourBit ? 2 : 1;
   const auto num_bytes = static_cast<std::size_t>(index.columns() * per_column * stride);
   const bool bytes = index.width == CodeWidth::kByte;
   const std::size_t room = (bytes ? 2 : 1) * num_bytes + kAlignment;
   // Who is beyond its codebook has no score (scoring.h); half a byte that no subspace has must not count.
-  if (room_.size() != room) room_.assign(room, bytes ? 255 : 0);
+  const bool padded = !bytes || width < stride;
+  if (room_.size() != room) room_.resize(room);
+  if (padded) std::fill(room_.begin(), room_.end(), static_cast<std::uint8_t>(bytes ? 255 : 0));
   tables_[kCodewords] = room_.data() + (-reinterpret_cast<std::uintptr_t>(room_.data())) % kAlignment;
   const float inverse = static_cast<float>(1.0 / step_);
   for (std::int64_t m = 0; m < index.num_subspaces; ++m) {
@@ -75,8 +105,9 @@ void BoundTable::build(const IndexView& index, const float* table, double reach)
   }
   // Rounding: of each float addition, half a unit in the last place of at most `size`; of each shortfall above, far less
   // than a thousandth of a step; of the threshold and of a kernel's own float arithmetic, a few units of `size`.
+  const double unit = std::ldexp(1.0, -23);
+  const auto count = static_cast<double>(index.num_subspaces);
   error_ = (count + 8.0) * unit * size_ + 1e-3 * count * step_ + 1e-37;
-  if (bytes) build_less_sharp(index.num_subspaces);
 }
 
 void BoundTable::build_less_sharp(std::int64_t num_columns) {
@@ -100,7 +131,7 @@ bool BoundTable::aim(const IndexView& index, float bias, float threshold, int lo
     const double rounding = (std::abs(offset) + 65536.0 * step_) * std::ldexp(1.0, -21);
     task.scale = static_cast<float>(step_);
     task.offset = static_cast<float>(offset + rounding);
-    if (!(std::abs(static_cast<double>(threshold)) < kLargest)) {  // divided by a norm near 0
+    if (!is_moderate(threshold)) {  // divided by a norm near 0
       task.factor = 0.0F;
       task.shift = -std::numeric_limits<float>::infinity();
     } else if (index.metric == Metric::kCosine) {

@@ -3,11 +3,11 @@
 
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "arithmetic/arithmetic.h"
 #include "kernels/bounds.h"
 #include "poeem/index_view.h"
+#include "poeem/scratch.h"
 
 namespace poeem {
 
@@ -15,10 +15,25 @@ class BoundTable {
  public:
   explicit BoundTable(const Arithmetic& arithmetic) : arithmetic_(arithmetic) {}
 
-  // Look at a table, [num_subspaces, table_stride(index)]. No list's bias is, in size, above max_abs_bias. `threshold`: a
-  // score already known to be among the k best, finite. Returns false where these numbers are too near overflow for
-  // bounds to hold: score in float then.
-  bool measure(const IndexView& index, const float* table, float max_abs_bias, float threshold);
+  // Look at a table, [num_subspaces, table_stride(index)]. No list's bias is, in size, above max_abs_bias. Returns false
+  // where these numbers are too near overflow for bounds to hold: score in float then.
+  bool measure(const IndexView& index, const float* table, float max_abs_bias);
+
+  // Whether sums of bytes do.
+  static bool in_one_group(const IndexView& index);
+
+  // The same of a score already known to be among the k best.
+  static bool is_moderate(float threshold);
+
+  // Make shortfalls of the table that was measured last for a Shortlist: evenly spaced from the best entry to the worst, and
+  // two of them within a byte. Of 8-bit codes with all 256 codewords.
+  static constexpr std::int64_t kEvenShortfall = 127;
+  void build_evenly(const IndexView& index, const float* table);
+
+  // Fill in group_columns, look and table for these; how far sums must lie apart for scores to differ; what 1 is worth.
+  void aim_evenly(BoundTask& task) const;
+  std::int64_t sums_apart(const IndexView& index) const;
+  double step() const { return step_; }
 
   // Make the shortfalls of the table that was measured last. Items whose entries add up to less than `reach` need not
   // be told apart: the nearer it is to the best sum there could be, the finer the steps.
@@ -37,14 +52,15 @@ class BoundTable {
   // What a kernel's float arithmetic can hide of the threshold.
   static double slack_of(float threshold) { return std::abs(static_cast<double>(threshold)) * 0x1p-20; }
 
+  void fill(const IndexView& index, const float* table);
   void build_less_sharp(std::int64_t num_columns);
 
   const Arithmetic& arithmetic_;
-  std::vector<std::uint8_t> room_;
+  ScratchVector<std::uint8_t> room_;
   // Shortfalls, inside room_: [num_columns, num_entries(look)], or of 4-bit codes [2 * num_columns, 16] and no others.
   std::uint8_t* tables_[kNumLooks] = {};
-  std::vector<float> highs_;            // [num_subspaces], the best entry
-  std::vector<float> ranges_;           // [num_subspaces], the best entry less the worst
+  ScratchVector<float> highs_;            // [num_subspaces], the best entry
+  ScratchVector<float> ranges_;           // [num_subspaces], the best entry less the worst
   double highest_ = 0;                  // sum of the best entries
   double size_ = 0;                     // no partial sum is larger
   double step_ = 0;                     // what one unit of a sum is worth

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "arithmetic/arithmetic.h"
+#include "poeem/list_bounds.h"
 #include "residual/tile.h"
 #include "scoring.h"
 #include "tables.h"
@@ -15,6 +16,11 @@ namespace poeem {
 namespace {
 
 constexpr std::int64_t kMaxRanked = 384;  // numbers that are sorted by comparing each with each
+
+// Lists are chosen by bounds where at most one in so many is probed.
+constexpr std::int64_t kFewProbes = 8;
+// Bounds lie some millionths of the vectors' lengths apart, at least: within this no sum overflows.
+constexpr float kLargest = 1e31F;
 
 constexpr std::int64_t kRows = 8;  // rows summed at once: independent chains hide the latency of additions
 
@@ -58,24 +64,34 @@ QueryPlan::QueryPlan(const IndexView& index, const Kernel& kernel)
     : index_(index), kernel_(kernel),
       normalized_(static_cast<std::size_t>(index.metric == Metric::kCosine ? index.dim : 0)),
       rotated_(static_cast<std::size_t>(index.dim)),
-      table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index)),
-             std::numeric_limits<float>::quiet_NaN()),
-      biases_(static_cast<std::size_t>(std::max<std::int64_t>(index.num_lists, 1))),
-      found_(static_cast<std::size_t>(index.num_lists)) {}
+      table_(static_cast<std::size_t>(index.num_subspaces * table_stride(index))),
+      biases_(static_cast<std::size_t>(std::max<std::int64_t>(index.num_lists, 1))) {
+  // What no codeword fills.
+  if (index.num_codewords < table_stride(index)) std::fill(table_.begin(), table_.end(), std::numeric_limits<float>::quiet_NaN());
+}
 
 void QueryPlanner::add(const float* query, QueryPlan& plan) {
   queries_.push_back(query);
   plans_.push_back(&plan);
 }
 
-void QueryPlanner::choose_lists(std::int64_t num_probes) {
+void QueryPlanner::choose_lists(std::int64_t num_probes, bool widens) {
   if (index_.metric == Metric::kCosine) normalize();
   rotate();
+  if (!widens && choose_by_bounds(num_probes)) return;
   if (index_.num_lists > 0) compute_biases();
   for (QueryPlan* plan : plans_) {
     plan->finish_biases();
     if (index_.num_lists > 0) plan->choose_lists(num_probes);
   }
+}
+
+// False where bounds are of no use.
+bool QueryPlanner::choose_by_bounds(std::int64_t num_probes) {
+  if (plans_.size() > 1) return false;  // many share the exact ones
+  if (index_.byte_lists == nullptr || kernel_.list_bounds == nullptr) return false;
+  if (index_.metric != Metric::kInnerProduct || num_probes * kFewProbes > index_.num_lists) return false;
+  return plans_[0]->choose_by_bounds(num_probes);
 }
 
 void QueryPlanner::make_tables() {
@@ -168,7 +184,7 @@ void QueryPlan::finish_biases() {
   for (float& bias : biases_) bias = 2.0F * bias - square;
 }
 
-const std::vector<float>& QueryPlan::probed_biases() {
+const ScratchVector<float>& QueryPlan::probed_biases() {
   if (probes_.size() == biases_.size()) return biases_;
   probed_biases_.assign(biases_.size(), -std::numeric_limits<float>::infinity());
   for (const std::int64_t list : probes_)
@@ -194,8 +210,46 @@ const float* QueryPlan::score_lists() {
 
 void QueryPlan::choose_lists(std::int64_t num_probes) {
   const float* scores = score_lists();
-  const std::int64_t count = collect(scores, least_probed(scores, num_probes));
-  found_scores_.resize(static_cast<std::size_t>(count));
+  collect(scores, least_probed(scores, kernel_.arithmetic->extent(scores, index_.num_lists), num_probes));
+  rank_found(num_probes, scores);
+}
+
+// Of other lists the biases are not known afterwards. False where these numbers are too near overflow.
+bool QueryPlan::choose_by_bounds(std::int64_t num_probes) {
+  const ByteLists& lists = *index_.byte_lists;
+  const auto room = static_cast<std::size_t>(lists.num_blocks * kListBlock);
+  low_.resize(room), high_.resize(room), bytes_.resize(static_cast<std::size_t>(lists.num_quads * kQuad));
+  ListBoundsTask task = pack_query(rotated_.data(), index_.dim, lists, bytes_.data());
+  task.low = low_.data(), task.high = high_.data();
+  kernel_.list_bounds(lists, task);
+  const Extent lows = kernel_.arithmetic->extent(task.low, index_.num_lists);
+  const Extent highs = kernel_.arithmetic->extent(task.high, index_.num_lists);
+  if (!lows.finite || !highs.finite || lows.low < -kLargest || highs.high > kLargest) return false;
+  collect(task.high, least_probed(task.low, lows, num_probes));
+  exact_biases();
+  rank_found(num_probes, biases_.data());
+  return true;
+}
+
+// Of the lists found.
+void QueryPlan::exact_biases() {
+  const auto count = static_cast<std::int64_t>(found_.size());
+  for (std::int64_t first = 0; first < count; first += kRows) {
+    const float* rows[kRows];
+    float sums[kRows] = {};
+    for (std::int64_t i = 0; i < kRows; ++i)
+      rows[i] = index_.centroids + found_[static_cast<std::size_t>(std::min(first + i, count - 1))] * index_.dim;
+    for (std::int64_t j = 0; j < index_.dim; ++j)
+      for (std::int64_t i = 0; i < kRows; ++i) sums[i] = Product::step(sums[i], rotated_[static_cast<std::size_t>(j)], rows[i][j]);
+    for (std::int64_t i = 0; i < std::min(kRows, count - first); ++i)
+      biases_[static_cast<std::size_t>(found_[static_cast<std::size_t>(first + i)])] = sums[i];
+  }
+}
+
+// probes_ = the best of the lists found, which are at least as many.
+void QueryPlan::rank_found(std::int64_t num_probes, const float* scores) {
+  const auto count = static_cast<std::int64_t>(found_.size());
+  found_scores_.resize(found_.size());
   for (std::size_t i = 0; i < found_scores_.size(); ++i) found_scores_[i] = scores[found_[i]];
   ranks_.resize(found_scores_.size());
   probes_.resize(found_scores_.size());
@@ -218,19 +272,20 @@ void QueryPlan::choose_lists(std::int64_t num_probes) {
 }
 
 // found_ = the lists whose scores are at least `least`.
-std::int64_t QueryPlan::collect(const float* scores, float least) {
+void QueryPlan::collect(const float* scores, float least) {
+  found_.resize(static_cast<std::size_t>(index_.num_lists));
   const std::int64_t whole = index_.num_lists / kernel_.residual->block * kernel_.residual->block;
   std::int64_t count = kernel_.residual->collect(scores, whole, least, found_.data());
   for (std::int64_t l = whole; l < index_.num_lists; ++l)
     if (scores[l] >= least) found_[static_cast<std::size_t>(count++)] = static_cast<std::int32_t>(l);
-  return count;
+  found_.resize(static_cast<std::size_t>(count));
 }
 
 // A score that at least num_probes lists reach, and where it can be found quickly, few more.
-float QueryPlan::least_probed(const float* scores, std::int64_t num_probes) const {
+float QueryPlan::least_probed(const float* scores, const Extent& extent, std::int64_t num_probes) const {
   constexpr int kMaxHalvings = 16;
   const std::int64_t num_lists = index_.num_lists;
-  auto [low, high, finite] = kernel_.arithmetic->extent(scores, num_lists);
+  auto [low, high, finite] = extent;
   for (int i = 0; finite && num_probes < num_lists && i < kMaxHalvings; ++i) {
     const float middle = low + (high - low) / 2;
     const std::int64_t count = kernel_.arithmetic->count_at_least(scores, num_lists, middle);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "poeem/index_view.h"
 #include "poeem/kernel.h"
+#include "poeem/scratch.h"
 
 namespace poeem {
+
+struct Extent;  // arithmetic/arithmetic.h
 
 // What a query vector needs, reused from one to the next.
 class QueryPlan {
@@ -20,29 +22,34 @@ class QueryPlan {
   const float* table() const { return table_.data(); }                    // [num_subspaces, table_stride]
   float bias(std::int64_t list) const { return biases_[static_cast<std::size_t>(list)]; }  // list 0 where there are none
   // [num_lists], -inf for lists that are not probed; finite biases only.
-  const std::vector<float>& probed_biases();
-  const std::vector<std::int64_t>& probes() const { return probes_; }     // best list first
+  const ScratchVector<float>& probed_biases();
+  const ScratchVector<std::int64_t>& probes() const { return probes_; }     // best list first
 
  private:
   friend class QueryPlanner;
 
   void finish_biases();
+  bool choose_by_bounds(std::int64_t num_probes);
+  void exact_biases();
+  void rank_found(std::int64_t num_probes, const float* scores);
   const float* score_lists();
-  float least_probed(const float* scores, std::int64_t num_probes) const;
-  std::int64_t collect(const float* scores, float least);
+  float least_probed(const float* scores, const Extent& extent, std::int64_t num_probes) const;
+  void collect(const float* scores, float least);
 
   const IndexView& index_;
   const Kernel& kernel_;
-  std::vector<float> normalized_;      // [dim], cosine only
-  std::vector<float> rotated_;         // [dim]
-  std::vector<float> table_;           // [num_subspaces, table_stride]
-  std::vector<float> biases_;          // [num_lists], at least one
-  std::vector<float> probe_scores_;    // [num_lists], unless they are the biases
-  std::vector<std::int32_t> found_;    // [num_lists], lists that may be probed, rising
-  std::vector<float> found_scores_;    // of these
-  std::vector<std::int32_t> ranks_;
-  std::vector<float> probed_biases_;
-  std::vector<std::int64_t> probes_;
+  ScratchVector<float> normalized_;      // [dim], cosine only
+  ScratchVector<float> rotated_;         // [dim]
+  ScratchVector<float> table_;           // [num_subspaces, table_stride]
+  ScratchVector<float> biases_;          // [num_lists], at least one
+  ScratchVector<float> probe_scores_;    // [num_lists], unless they are the biases
+  ScratchVector<float> low_, high_;      // bounds of the biases, where lists are chosen by them
+  ScratchVector<std::uint8_t> bytes_;    // of the rotated query, then
+  ScratchVector<std::int32_t> found_;    // [num_lists], lists that may be probed, rising
+  ScratchVector<float> found_scores_;    // of these
+  ScratchVector<std::int32_t> ranks_;
+  ScratchVector<float> probed_biases_;
+  ScratchVector<std::int64_t> probes_;
 };
 
 // Makes plans, many at a time: they share each load of a codeword. Working memory of one thread.
@@ -55,11 +62,12 @@ class QueryPlanner {
   // query: [dim].
   void add(const float* query, QueryPlan& plan);
   // Fill in the plans added, in two steps: first their lists, whose codes can be fetched meanwhile, then tables.
-  // num_probes: 1 to num_lists (ignored without lists).
-  void choose_lists(std::int64_t num_probes);
+  // num_probes: 1 to num_lists (ignored without lists). widens: all lists may be put in order later, so that each needs its bias.
+  void choose_lists(std::int64_t num_probes, bool widens);
   void make_tables();
 
  private:
+  bool choose_by_bounds(std::int64_t num_probes);
   void normalize();
   void rotate();
   void build_tables();
@@ -71,10 +79,10 @@ class QueryPlanner {
 
   const IndexView& index_;
   const Kernel& kernel_;
-  std::vector<QueryPlan*> plans_;
-  std::vector<const float*> queries_;
-  std::vector<const float*> from_;     // of one multiplication
-  std::vector<float*> to_;
+  ScratchVector<QueryPlan*> plans_;
+  ScratchVector<const float*> queries_;
+  ScratchVector<const float*> from_;     // of one multiplication
+  ScratchVector<float*> to_;
 };
 
 }  // namespace poeem

@@ -9,6 +9,14 @@ namespace {
 
 constexpr std::int64_t kMinSample = 256;
 
+// Items that are looked at for a shortlist, which takes longer than by bounds and leaves less to be scored: so many where
+// bounds are one addition of bytes, so many where they are several, which are less sharp; and so many times k, which must
+// not be much.
+constexpr std::int64_t kListed = 4096;
+constexpr std::int64_t kListedOfGroups = 32768;
+constexpr std::int64_t kListedTimes = 32;
+constexpr std::int64_t kMostListed = 1024;
+
 // While a unit of the sample is scored, and while a few survivors are: so many lines of codes to come are fetched, about
 // what the memory brings meanwhile.
 constexpr int kUnitLines = 64;
@@ -39,17 +47,22 @@ std::uint64_t range_mask(std::int64_t unit, std::int64_t begin, std::int64_t end
   return mask;
 }
 
+std::int64_t whole_units(std::int64_t items) { return (items + kUnitItems - 1) / kUnitItems * kUnitItems; }
+
 }  // namespace
 
 RowScan::RowScan(const std::vector<Segment>& segments, const Kernel& kernel, std::int64_t capacity, bool sparse)
     : segments_(segments), index_(*segments[0].view), items_(&index_), wanted_(nullptr),
       capacity_(capacity), sample_(std::max(kMinSample, 3 * capacity)),
-      plan_(index_, kernel), bounds_(*kernel.arithmetic), best_(segments, kernel) {
+      listed_(std::max(BoundTable::in_one_group(index_) ? kListed : kListedOfGroups, kListedTimes * capacity)), plan_(index_, kernel), bounds_(*kernel.arithmetic),
+      best_(segments, kernel), shortlist_(*kernel.arithmetic) {
   if (sparse || index_.num_subspaces > kMaxBoundSubspaces) return;
   fetch_ = best_fetch(index_.num_lists > 0);
   if (index_.width == CodeWidth::kByte) {
     std::copy(kernel.bound_bytes, kernel.bound_bytes + kNumLooks, bound_);
     std::copy(kernel.bound_bytes_of_two, kernel.bound_bytes_of_two + kNumLooks, bound_two_);
+    // Every code must have a score.
+    if (!index_.uses_norms() && index_.num_codewords == 256 && capacity <= kMostListed) sum_ = kernel.sum_bytes;
   } else if (index_.width == CodeWidth::kFourBit) {
     bound_[kCodewords] = kernel.bound_nibbles;
   }
@@ -67,6 +80,7 @@ void RowScan::reset() {
   std::fill(next_from_, next_from_ + kNumLooks, kNextFrom);
   passed_ = true;
   num_seen_ = num_waiting_ = num_scored_ = 0;
+  listing_ = sum_ != nullptr && start_shortlist();
 }
 
 void RowScan::look_at(const Segment& segment) {
@@ -77,10 +91,19 @@ void RowScan::look_at(const Segment& segment) {
 
 void RowScan::scan(const Segment& segment, std::int64_t begin, std::int64_t end, float bias) {
   look_at(segment);
+  while (listing_ && begin < end) {
+    const std::int64_t step = std::max(listed_ - num_seen_, Shortlist::kUnits * kUnitItems);
+    const std::int64_t middle = std::min(end, whole_units(begin + step));
+    list_rows(begin, middle, bias);
+    begin = middle;
+    if (num_seen_ < listed_ || !shortlist_.full()) continue;
+    score_shortlist();
+    look_at(segment);
+    try_bounds(begin);
+  }
   while (bound_[kCodewords] != nullptr && !tried_ && begin < end) {
     // Up to the end of a unit, so that the bounds start with a whole one.
-    std::int64_t middle = begin + std::max<std::int64_t>(sample_ - num_seen_, 1);
-    middle = std::min(end, (middle + kUnitItems - 1) / kUnitItems * kUnitItems);
+    const std::int64_t middle = std::min(end, whole_units(begin + std::max<std::int64_t>(sample_ - num_seen_, 1)));
     scan_in_float(begin, middle, bias);
     begin = middle;
     if (num_seen_ >= sample_) try_bounds(begin);
@@ -116,22 +139,69 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
   b.scan(segment, unit * kUnitItems, end, bias_b);
 }
 
+// Whether all biases are finite.
+bool RowScan::find_max_bias() {
+  const bool lists = index_.num_lists > 0;
+  max_bias_ = plan_.bias(lists ? plan_.probes()[0] : 0);
+  max_abs_bias_ = std::abs(max_bias_);
+  if (!std::isfinite(max_bias_)) return false;
+  for (std::size_t i = 0; lists && i < plan_.probes().size(); ++i) {
+    const float bias = plan_.bias(plan_.probes()[i]);
+    max_bias_ = std::max(max_bias_, bias);
+    max_abs_bias_ = std::max(max_abs_bias_, std::abs(bias));
+    if (!std::isfinite(bias)) return false;
+  }
+  return true;
+}
+
+bool RowScan::start_shortlist() {
+  if (!find_max_bias() || !bounds_.measure(index_, plan_.table(), max_abs_bias_)) return false;
+  bounds_.build_evenly(index_, plan_.table());
+  shortlist_.reset(capacity_, bounds_.sums_apart(index_), BoundTable::kEvenShortfall * index_.num_subspaces);
+  return true;
+}
+
+void RowScan::list_rows(std::int64_t begin, std::int64_t end, float bias) {
+  const std::int64_t share = share_of(bias), last = (end + kUnitItems - 1) / kUnitItems;
+  std::uint16_t sums[Shortlist::kUnits * kUnitItems];
+  std::uint64_t wanted[Shortlist::kUnits];
+  BoundTask task{};
+  point(task);
+  bounds_.aim_evenly(task);
+  task.last = last;
+  for (task.begin = begin / kUnitItems; task.begin < last; task.begin = task.end) {
+    if (share > shortlist_.limit()) return;
+    const std::int64_t num_units = std::min(last - task.begin, Shortlist::kUnits);
+    task.end = task.begin + num_units;
+    task.limit = static_cast<std::uint16_t>(shortlist_.limit() - share);
+    ahead_.fetch(kUnitLines);
+    sum_(task, sums, masks_);
+    std::fill(wanted, wanted + num_units, ~std::uint64_t{0});
+    if (wanted_ != nullptr) std::copy(wanted_ + task.begin, wanted_ + task.end, wanted);
+    wanted[0] &= range_mask(task.begin, begin, end);
+    wanted[num_units - 1] &= range_mask(task.end - 1, begin, end);
+    num_seen_ += num_units * kUnitItems;
+    shortlist_.add(sums, wanted, masks_, num_units, first_place_ + task.begin * kUnitItems, share, bias);
+  }
+}
+
+// From here on items are taken without it.
+void RowScan::score_shortlist() {
+  if (!listing_) return;
+  listing_ = false;
+  shortlist_.finish([this](std::int64_t place, float bias) {
+    items_ = segments_[static_cast<std::size_t>(place >> TopK::kPositionBits)].view;
+    first_place_ = place & ~TopK::kPositions;
+    take_one(place & TopK::kPositions, bias);
+  });
+}
+
 void RowScan::try_bounds(std::int64_t position) {
   score_waiting();
   best_.tighten();
   tried_ = true;
-  const bool lists = index_.num_lists > 0;
-  max_bias_ = plan_.bias(lists ? plan_.probes()[0] : 0);
-  float max_abs_bias = std::abs(max_bias_);
-  if (!std::isfinite(max_bias_)) return;
-  for (std::size_t i = 0; lists && i < plan_.probes().size(); ++i) {
-    const float bias = plan_.bias(plan_.probes()[i]);
-    max_bias_ = std::max(max_bias_, bias);
-    max_abs_bias = std::max(max_abs_bias, std::abs(bias));
-    if (!std::isfinite(bias)) return;
-  }
-  bounded_ = std::isfinite(best_.threshold()) &&
-             bounds_.measure(index_, plan_.table(), max_abs_bias, best_.threshold());
+  bounded_ = std::isfinite(best_.threshold()) && BoundTable::is_moderate(best_.threshold()) && find_max_bias() &&
+             bounds_.measure(index_, plan_.table(), max_abs_bias_);
   if (bounded_) build_bounds(position);
 }
 

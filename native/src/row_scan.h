@@ -10,8 +10,10 @@
 #include "poeem/kernel.h"
 #include "poeem/search.h"
 #include "poeem/top_k.h"
+#include "poeem/scratch.h"
 #include "query.h"
 #include "scoring.h"
+#include "shortlist.h"
 
 namespace poeem {
 
@@ -42,11 +44,13 @@ class RowScan {
 
   // Whether no item of this bias can be among the best; false where that is not known.
   bool is_hopeless(float bias) const {
+    if (listing_) return share_of(bias) > shortlist_.limit();
     return bounded_ && !index_.uses_norms() && bounds_.is_beyond_reach(bias, best_.threshold());
   }
 
   // Whether as many were found as were wanted.
   bool full() {
+    score_shortlist();
     score_waiting();
     return best_.full();
   }
@@ -56,13 +60,21 @@ class RowScan {
 
   const QueryPlan& plan() const { return plan_; }
   QueryPlan& plan() { return plan_; }
-  const std::vector<Candidate>& sorted() {
+  const ScratchVector<Candidate>& sorted() {
+    score_shortlist();
     score_waiting();
     return best_.sorted();
   }
 
  private:
   void look_at(const Segment& segment);
+  bool start_shortlist();
+  std::int64_t share_of(float bias) const {
+    return Shortlist::share(static_cast<double>(max_bias_) - static_cast<double>(bias), bounds_.step());
+  }
+  void list_rows(std::int64_t begin, std::int64_t end, float bias);
+  void score_shortlist();
+  bool find_max_bias();
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
   void take_one(std::int64_t position, float bias);
@@ -102,12 +114,16 @@ class RowScan {
   const std::uint64_t* wanted_;  // its wanted items, null = all
   BoundTwoFunction bound_two_[kNumLooks] = {};  // null: one at a time
   BoundFunction bound_[kNumLooks] = {};  // null: of kCodewords, every item is scored in float; of others, there is no such look
+  SumFunction sum_ = nullptr;    // null: no shortlist
   Fetch fetch_ = Fetch::kFirstLevel;
   std::int64_t capacity_;
   std::int64_t sample_;  // items scored in float before bounds are built
+  std::int64_t listed_;  // items looked at for the shortlist before that
   QueryPlan plan_;
   BoundTable bounds_;
   TopK best_;
+  Shortlist shortlist_;
+  bool listing_ = false;        // whether items go there
   bool bounded_ = false;
   bool tried_ = false;
   int look_ = kCodewords;       // what the next task looks at
@@ -116,7 +132,7 @@ class RowScan {
   std::int64_t num_seen_ = 0;
   std::int64_t num_scored_ = 0;
   std::int64_t build_at_ = 0;   // items seen when bounds are to be built anew
-  float max_bias_ = 0;          // of the lists probed
+  float max_bias_ = 0, max_abs_bias_ = 0;  // of the lists probed
   Ahead ahead_;
   BoundTask task_{};            // the last one of scan_by_bounds
   bool aimed_ = false;          // whether it can be used again where the bias is the same
@@ -124,7 +140,7 @@ class RowScan {
   std::uint64_t masks_[kMaxUnits];
   std::int32_t units_[kMaxUnits];  // of the last task, those of which something passed
   bool passed_ = false;         // whether anything of the last task did
-  std::vector<BlockOfLists> blocks_;
+  ScratchVector<BlockOfLists> blocks_;
   static constexpr std::int64_t kEight = 8;  // are scored side by side, so fewer wait for more
   static constexpr std::int64_t kMaxWaiting = 64;
   std::int64_t num_waiting_ = 0;

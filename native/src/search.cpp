@@ -108,7 +108,7 @@ class Worker {
       planner_.clear();
       for (std::int64_t i = 0; i < count; ++i)
         planner_.add(request_.queries + (begin + i) * index_.dim, row(i).plan());
-      planner_.choose_lists(plan_.num_probes);
+      planner_.choose_lists(plan_.num_probes, plan_.widens);
       for (std::int64_t i = 0; index_.num_lists > 0 && i < count; ++i) look_ahead(row(i), part);
       row(0).ahead().fetch(kFirstLines);
       planner_.make_tables();
@@ -203,11 +203,11 @@ class Worker {
   const SearchRequest& request_;
   const Plan& plan_;
   QueryPlanner planner_;
-  std::vector<RowScan> rows_;
+  ScratchVector<RowScan> rows_;
 };
 
 // The k best of the maximum over heads are all among the k best of some head.
-void keep_best_of_each_id(std::vector<Candidate>& merged) {
+void keep_best_of_each_id(ScratchVector<Candidate>& merged) {
   // Stable: of equal scores (0 and -0 are equal) the first head's stays.
   std::stable_sort(merged.begin(), merged.end(), [](const Candidate& a, const Candidate& b) {
     return a.id < b.id || (a.id == b.id && a.score > b.score);
@@ -216,7 +216,7 @@ void keep_best_of_each_id(std::vector<Candidate>& merged) {
   merged.erase(std::unique(merged.begin(), merged.end(), same), merged.end());
 }
 
-void write(const std::vector<Candidate>& found, std::int64_t k, std::int64_t* ids, float* scores) {
+void write(const ScratchVector<Candidate>& found, std::int64_t k, std::int64_t* ids, float* scores) {
   const auto count = std::min(k, static_cast<std::int64_t>(found.size()));
   for (std::int64_t i = 0; i < count; ++i) {
     ids[i] = found[static_cast<std::size_t>(i)].id;
@@ -247,7 +247,7 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
   const std::int64_t heads = request.num_heads, parts = plan.num_parts, k = request.k;
   // What heads and parts found, where there are several: [num_queries, num_parts].
   const bool merges = heads > 1 || parts > 1;
-  std::vector<std::vector<Candidate>> found(
+  std::vector<ScratchVector<Candidate>> found(
       merges ? static_cast<std::size_t>(request.num_queries * parts) : 0);
 
   const std::int64_t num_tasks = plan.num_groups * parts;
@@ -258,10 +258,10 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
       const std::int64_t begin = task / parts * plan.group_queries;
       const std::int64_t end = std::min(begin + plan.group_queries, request.num_queries);
       worker.answer(begin * heads, end * heads, part,
-                    [&](std::int64_t row, const std::vector<Candidate>& best) {
+                    [&](std::int64_t row, const ScratchVector<Candidate>& best) {
         const std::int64_t query = row / heads;
         if (!merges) return write(best, k, ids + query * k, scores + query * k);
-        std::vector<Candidate>& all = found[static_cast<std::size_t>(query * parts + part)];
+        ScratchVector<Candidate>& all = found[static_cast<std::size_t>(query * parts + part)];
         all.insert(all.end(), best.begin(), best.end());
         if (heads > 1 && row % heads == heads - 1) keep_best_of_each_id(all);
       });
@@ -269,7 +269,7 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
   });
   if (!merges) return;
   for (std::int64_t query = 0; query < request.num_queries; ++query) {
-    std::vector<Candidate>& all = found[static_cast<std::size_t>(query * parts)];
+    ScratchVector<Candidate>& all = found[static_cast<std::size_t>(query * parts)];
     for (std::int64_t part = 1; part < parts; ++part) {
       const auto& more = found[static_cast<std::size_t>(query * parts + part)];
       all.insert(all.end(), more.begin(), more.end());

@@ -85,7 +85,7 @@ void TopK::keep_exactly() {
   size_ = capacity_;
 }
 
-const std::vector<Candidate>& TopK::sorted() {
+const ScratchVector<Candidate>& TopK::sorted() {
   sorted_.resize(size_);
   if (size_ <= kMaxRanked) {
     sort_by_ranks();

@@ -13,7 +13,9 @@
 
 #include "../src/kernels/bounds.h"
 #include "../src/tables.h"
+#include "first_looks.h"
 #include "poeem/kernel.h"
+#include "poeem/list_bounds.h"
 #include "poeem/nearest.h"
 #include "poeem/panels.h"
 #include "poeem/product.h"
@@ -33,6 +35,14 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   ++num_allocations;
   return std::malloc(size);
 }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  ++num_allocations;
+  const auto unit = static_cast<std::size_t>(alignment);
+  if (void* memory = std::aligned_alloc(unit, (size + unit - 1) / unit * unit)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
@@ -86,6 +96,8 @@ struct Index {
     view.centroids = centroids.data();
     view.list_norms = list_norms.data();
     view.list_offsets = offsets.data();
+    lists.pack(centroids.data(), view.num_lists, view.dim);
+    view.byte_lists = &lists.lists();
   }
 
   static std::vector<float> normal(std::int64_t count, std::mt19937& random) {
@@ -99,6 +111,7 @@ struct Index {
   std::vector<float> codebooks, codebooks_t, centroids, list_norms, norms;
   std::vector<std::int64_t> offsets;
   std::vector<std::uint8_t> codes;
+  poeem::PackedLists lists;
 };
 
 struct Answer {
@@ -175,8 +188,8 @@ bool segments_agree(const Index& index, std::mt19937& random) {
   return true;
 }
 
-// Once the first queries of a call have warmed its memory up, the others allocate nothing: twice as many queries, the
-// second half as the first, cost as many allocations.
+// After a call has warmed the thread's memory up, queries allocate nothing: twice as many, the second half as the first, cost
+// as many allocations.
 bool allocates_per_query(const Index& index, std::mt19937& random) {
   constexpr std::int64_t kQueries = 192;  // a multiple of the rows that are scanned together
   std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
@@ -187,14 +200,14 @@ bool allocates_per_query(const Index& index, std::mt19937& random) {
   request.num_probes = index.view.num_lists > 0 ? 2 : 0;
   std::vector<std::int64_t> ids(static_cast<std::size_t>(2 * kQueries * request.k));
   std::vector<float> scores(ids.size());
-  std::int64_t counts[2];
-  for (int i = 0; i < 2; ++i) {
-    request.num_queries = (i + 1) * kQueries;
+  const auto count = [&](std::int64_t num_queries) {
+    request.num_queries = num_queries;
     const std::int64_t before = num_allocations;
     poeem::search(index.view, request, ids.data(), scores.data());
-    counts[i] = num_allocations - before;
-  }
-  return counts[0] != counts[1];
+    return num_allocations - before;
+  };
+  count(2 * kQueries);
+  return count(kQueries) != count(2 * kQueries);
 }
 
 // What a kernel looks at: poeem::Look, or 4-bit codes.
@@ -428,7 +441,7 @@ int main(int argc, char** argv) {
   for (std::int64_t items : {1, 63, 64, 65, 255, 256, 257, 300, 511, 700, 1500, 4000})
     for (std::int64_t subspaces : {1, 2, 3, 8, 17})
       for (std::int64_t codewords : {16, 256, 300})
-        for (std::int64_t lists : {0, 3, 9})
+        for (std::int64_t lists : {0, 3, 40})
           for (Metric metric : {Metric::kInnerProduct, Metric::kL2, Metric::kCosine})
             for (bool full_width : {false, true}) {
               if (place++ % every != 0) continue;
@@ -448,6 +461,16 @@ int main(int argc, char** argv) {
               }
               ++num_cases;
             }
+  // So many that no shortlist has all of them.
+  for (std::int64_t subspaces : {3, 16, 17})
+    for (std::int64_t lists : {0, 2, 40}) {
+      const Index index({subspaces > 16 ? 40'000 : 9000, subspaces, 256, lists, Metric::kInnerProduct, false}, random);
+      if (!kernels_agree(index, random) || !segments_agree(index, random)) {
+        std::printf("differ: many items, %ld subspaces, %ld lists\n", static_cast<long>(subspaces), static_cast<long>(lists));
+        return 1;
+      }
+    }
+  if (!first_looks_agree(random)) return 1;
   for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
     for (int look = 0; look <= kNibbles; ++look)
       for (int variant = 0; variant < 4; ++variant)

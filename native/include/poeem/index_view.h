@@ -5,6 +5,8 @@
 
 namespace poeem {
 
+struct ByteLists;  // list_bounds.h
+
 enum class Metric { kInnerProduct, kL2, kCosine };
 
 // Codes are stored in blocks of so many items, transposed: the codes of one subspace lie side by side, ready for four
@@ -50,6 +52,9 @@ struct IndexView {
   const float* rotation_t = nullptr;           // [dim, dim]
   const float* codebooks_t = nullptr;          // [num_subspaces], each in panels of panel_words() codewords
   const float* centroids_t = nullptr;          // in panels of kPanelRows lists
+
+  // And once more, a byte a coordinate, to choose lists by; null where nobody made them.
+  const ByteLists* byte_lists = nullptr;
 
   // Short codewords are read at once, one panel a codebook.
   std::int64_t panel_words() const { return full_width ? kPanelRows : num_codewords; }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "poeem/scratch.h"
+
 namespace poeem {
 
 struct Kernel;   // kernel.h
@@ -64,7 +66,7 @@ class TopK {
   }
 
   // Best first. Ends the collection: reset() before the next offer().
-  const std::vector<Candidate>& sorted();
+  const ScratchVector<Candidate>& sorted();
 
  private:
   void make_room(std::size_t count) {
@@ -86,10 +88,10 @@ class TopK {
   std::size_t limit_ = 0;
   float threshold_ = 0;
   std::size_t size_ = 0;             // candidates; the vectors have room for more
-  std::vector<float> scores_;        // side by side, so that a register holds several
-  std::vector<std::int64_t> places_;
-  std::vector<std::int32_t> ranks_;
-  std::vector<Candidate> sorted_;
+  ScratchVector<float> scores_;        // side by side, so that a register holds several
+  ScratchVector<std::int64_t> places_;
+  ScratchVector<std::int32_t> ranks_;
+  ScratchVector<Candidate> sorted_;
 };
 
 }  // namespace poeem

@@ -24,6 +24,11 @@ struct Arithmetic {
   void (*lesser_halves)(const std::uint8_t* entries, std::int64_t count, std::uint8_t* out);
   // How many of them are >= least; count < 2^31.
   std::int64_t (*count_at_least)(const float* values, std::int64_t count, float least);
+  // How many of them are <= most; count: a multiple of kShortLanes, below 2^21.
+  static constexpr std::int64_t kShortLanes = 32;
+  std::int64_t (*count_at_most)(const std::uint16_t* values, std::int64_t count, std::uint16_t most);
+  // masks[u], bit i: whether value i of unit u is <= most. values: [num_units, 64].
+  void (*within)(const std::uint16_t* values, std::int64_t num_units, std::uint16_t most, std::uint64_t* masks);
   // out[i] = the place of values[i] once they are sorted, falling; of equal ones the earlier is first. No NaN, count < 2^15.
   void (*ranks)(const float* values, std::int64_t count, std::int32_t* out);
   // Drop what is below `least` and what is NaN, keep the order, return how many are left. numbers: [count], of the values.

@@ -3,6 +3,6 @@
 namespace poeem {
 
 const Arithmetic kArithmeticAvx2 = {reduce<MinusSquare>, extent, shortfalls, lesser_halves,
-    count_at_least, ranks, keep, cheapest, count_bits};
+    count_at_least, count_at_most, within, ranks, keep, cheapest, count_bits};
 
 }  // namespace poeem

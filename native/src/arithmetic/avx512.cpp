@@ -27,6 +27,13 @@ std::int64_t keep_by_registers(float* values, std::int64_t* numbers, std::int64_
   return kept;
 }
 
+void within_by_registers(const std::uint16_t* values, std::int64_t num_units, std::uint16_t most, std::uint64_t* masks) {
+  const __m512i limit = _mm512_set1_epi16(static_cast<short>(most));
+  for (std::int64_t u = 0; u < num_units; ++u, values += 64)
+    masks[u] = _mm512_cmple_epu16_mask(_mm512_loadu_si512(values), limit) |
+               static_cast<std::uint64_t>(_mm512_cmple_epu16_mask(_mm512_loadu_si512(values + 32), limit)) << 32;
+}
+
 // Places of 128 numbers at a time, as if none were equal to another. Returns the sum of all places.
 std::int64_t strict_ranks(const float* values, std::int64_t count, std::int32_t* out) {
   constexpr int kRegisters = 8;
@@ -63,6 +70,6 @@ void ranks_by_registers(const float* values, std::int64_t count, std::int32_t* o
 }  // namespace
 
 const Arithmetic kArithmeticAvx512 = {reduce<MinusSquare>, extent, shortfalls, lesser_halves,
-    count_at_least, ranks_by_registers, keep_by_registers, cheapest, count_bits};
+    count_at_least, count_at_most, within_by_registers, ranks_by_registers, keep_by_registers, cheapest, count_bits};
 
 }  // namespace poeem

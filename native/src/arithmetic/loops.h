@@ -88,6 +88,25 @@ std::int64_t count_at_least(const float* values, std::int64_t count, float least
   return found;
 }
 
+std::int64_t count_at_most(const std::uint16_t* values, std::int64_t count, std::uint16_t most) {
+  constexpr std::int64_t kLanes = Arithmetic::kShortLanes;
+  std::uint16_t lanes[kLanes] = {};
+  for (std::int64_t i = 0; i < count; i += kLanes)
+    for (std::int64_t l = 0; l < kLanes; ++l)
+      lanes[l] = static_cast<std::uint16_t>(lanes[l] + (values[i + l] <= most ? 1 : 0));
+  std::int32_t found = 0;
+  for (const std::uint16_t lane : lanes) found += lane;
+  return found;
+}
+
+[[maybe_unused]] void within(const std::uint16_t* values, std::int64_t num_units, std::uint16_t most,
+                             std::uint64_t* masks) {
+  for (std::int64_t u = 0; u < num_units; ++u, values += 64) {
+    masks[u] = 0;
+    for (int i = 0; i < 64; ++i) masks[u] |= static_cast<std::uint64_t>(values[i] <= most ? 1 : 0) << i;
+  }
+}
+
 // How many of [begin, end) come before each of a few numbers that all lie after them, or all before them.
 template <bool kAfter, int kLanes>
 void count_before(const float* values, std::int64_t begin, std::int64_t end, const float* own, std::int32_t* before) {

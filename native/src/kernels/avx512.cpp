@@ -74,4 +74,8 @@ void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks) {
   bound_all<NibbleColumn>(task, masks);
 }
 
+void sum_bytes_avx512(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks) {
+  sum_all<WordColumn<kCodewords>>(task, sums, masks);
+}
+
 }  // namespace poeem

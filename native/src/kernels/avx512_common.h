@@ -20,6 +20,18 @@ struct Sums {
   __m512i even() const { return _mm512_sub_epi16(both, _mm512_slli_epi16(odd, 8)); }
 };
 
+struct InOrder {
+  __m512i first, second;  // of items 0-31 and 32-63
+};
+
+[[gnu::always_inline]] inline InOrder in_order(const Sums& sums) {
+  const __m512i even = sums.even();
+  const __m512i low = _mm512_unpacklo_epi16(even, sums.odd);   // items 0-7, 16-23, 32-39, 48-55
+  const __m512i high = _mm512_unpackhi_epi16(even, sums.odd);  // items 8-15, 24-31, 40-47, 56-63
+  return {_mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high),
+          _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high)};
+}
+
 __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& task) {
   const __m512 bound = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)),
                                         _mm512_set1_ps(task.scale), _mm512_set1_ps(task.offset));
@@ -32,8 +44,8 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
 
 // Inline, or the sums would go through memory.
 [[gnu::always_inline]] inline std::uint64_t mask_of(const Sums& sums, const BoundTask& task, std::int64_t unit) {
-  const __m512i even = sums.even();
   if (task.norms == nullptr) {
+    const __m512i even = sums.even();
     // What a sum is above the limit, as bytes in the order of the items: 0 for those that pass.
     const __m512i limit = _mm512_set1_epi16(static_cast<short>(task.limit));
     const __m512i most = _mm512_set1_epi16(255);
@@ -42,11 +54,7 @@ __mmask16 passes_with_norms(__m256i sums, const float* norms, const BoundTask& t
     const __m512i above = _mm512_or_si512(evens, _mm512_slli_epi16(odds, 8));
     return _mm512_testn_epi8_mask(above, above);
   }
-  const __m512i low = _mm512_unpacklo_epi16(even, sums.odd);   // items 0-7, 16-23, 32-39, 48-55
-  const __m512i high = _mm512_unpackhi_epi16(even, sums.odd);  // items 8-15, 24-31, 40-47, 56-63
-  const __m512i first = _mm512_permutex2var_epi64(low, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), high);
-  const __m512i second =
-      _mm512_permutex2var_epi64(low, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), high);
+  const auto [first, second] = in_order(sums);
   const float* norms = task.norms + unit * 64;
   const std::uint64_t a = passes_with_norms(_mm512_castsi512_si256(first), norms, task);
   const std::uint64_t b = passes_with_norms(_mm512_extracti64x4_epi64(first, 1), norms + 16, task);
@@ -133,6 +141,53 @@ void bound_all(const BoundTask& task, std::uint64_t* masks) {
     case Fetch::kSecondLevel: return bound_fetching<Column, Fetch::kSecondLevel>(task, masks);
     case Fetch::kNowhere: return bound_fetching<Column, Fetch::kNowhere>(task, masks);
     default: return bound_fetching<Column, Fetch::kFirstLevel>(task, masks);
+  }
+}
+
+// Sums of kUnits units as they are, in the order of the items, and what is within the limit.
+template <class Column, int kUnits, Fetch kFetch>
+void sum_some(const BoundTask& task, std::int64_t unit, std::uint16_t* out, std::uint64_t* masks) {
+  const std::uint8_t* codes = unit_codes(task, unit);
+  const std::int64_t ahead = fetch_distance(task, codes);
+  __m512i bytes[kUnits];
+  Sums sums[kUnits];
+  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
+    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, c,
+                                        smaller_of(c + task.group_columns, task.num_columns), bytes);
+#pragma GCC unroll 8
+    for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
+  }
+  const __m512i limit = _mm512_set1_epi16(static_cast<short>(task.limit));
+#pragma GCC unroll 8
+  for (int u = 0; u < kUnits; ++u, out += 64) {
+    const InOrder items = in_order(sums[u]);
+    _mm512_storeu_si512(out, items.first);
+    _mm512_storeu_si512(out + 32, items.second);
+    masks[u] = _mm512_cmple_epu16_mask(items.first, limit) |
+               static_cast<std::uint64_t>(_mm512_cmple_epu16_mask(items.second, limit)) << 32;
+  }
+}
+
+template <class Column, Fetch kFetch>
+void sum_fetching(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks) {
+  for (std::int64_t unit = task.begin; unit < task.end;) {
+    const std::int64_t count = smaller_of(kUnitsOfBlock - unit % kUnitsOfBlock, task.end - unit);
+    switch (count) {
+      case 4: sum_some<Column, 4, kFetch>(task, unit, sums, masks); break;
+      case 3: sum_some<Column, 3, kFetch>(task, unit, sums, masks); break;
+      case 2: sum_some<Column, 2, kFetch>(task, unit, sums, masks); break;
+      default: sum_some<Column, 1, kFetch>(task, unit, sums, masks); break;
+    }
+    unit += count, masks += count, sums += 64 * count;
+  }
+}
+
+template <class Column>
+void sum_all(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks) {
+  switch (task.fetch) {
+    case Fetch::kSecondLevel: return sum_fetching<Column, Fetch::kSecondLevel>(task, sums, masks);
+    case Fetch::kNowhere: return sum_fetching<Column, Fetch::kNowhere>(task, sums, masks);
+    default: return sum_fetching<Column, Fetch::kFirstLevel>(task, sums, masks);
   }
 }
 

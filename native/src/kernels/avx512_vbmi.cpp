@@ -146,4 +146,8 @@ void bound_quads_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std:
   bound_two<QuadColumn>(a, b, masks_a, masks_b);
 }
 
+void sum_bytes_avx512_vbmi(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks) {
+  sum_all<ByteColumn>(task, sums, masks);
+}
+
 }  // namespace poeem

@@ -12,7 +12,10 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
 }
 bool has_avx512() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
-bool has_avx512_vbmi() { return has_avx512() && __builtin_cpu_supports("avx512vbmi"); }
+// Nearly all machines that have the one have the other.
+bool has_avx512_vbmi() {
+  return has_avx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 }  // namespace
@@ -30,23 +33,25 @@ Fetch best_fetch(bool lists) {
 const std::vector<Kernel>& all_kernels() {
   static const std::vector<Kernel> kernels = {
 #if defined(__x86_64__)
-      {"avx512-vbmi", "byte permutes of 128 entries", "AVX-512 F, BW and VBMI", has_avx512_vbmi,
+      {"avx512-vbmi", "byte permutes of 128 entries", "AVX-512 F, BW, VBMI and VNNI", has_avx512_vbmi,
        {bound_bytes_avx512_vbmi, bound_pairs_avx512_vbmi, bound_quads_avx512_vbmi}, bound_nibbles_avx512,
        {bound_bytes_of_two_avx512_vbmi, bound_pairs_of_two_avx512_vbmi, bound_quads_of_two_avx512_vbmi},
-       &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
+       sum_bytes_avx512_vbmi, list_bounds_avx512_vnni, &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
        kLargestAvx512, ordered_products_avx512},
       {"avx512", "word permutes of 64 entries", "AVX-512 F and BW", has_avx512,
-       {bound_bytes_avx512, bound_pairs_avx512, bound_quads_avx512}, bound_nibbles_avx512, {}, &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
+       {bound_bytes_avx512, bound_pairs_avx512, bound_quads_avx512}, bound_nibbles_avx512, {},
+       sum_bytes_avx512, nullptr, &kNearestAvx512, &kResidualAvx512, &kArithmeticAvx512,
        kLargestAvx512, ordered_products_avx512},
       {"avx2", "byte shuffles of 16 entries", "AVX2, FMA and POPCNT", has_avx2,
-       {bound_bytes_avx2, bound_pairs_avx2, bound_quads_avx2}, bound_nibbles_avx2, {}, &kNearestAvx2, &kResidualAvx2, &kArithmeticAvx2,
+       {bound_bytes_avx2, bound_pairs_avx2, bound_quads_avx2}, bound_nibbles_avx2, {},
+       nullptr, nullptr, &kNearestAvx2, &kResidualAvx2, &kArithmeticAvx2,
        kLargestAvx2, ordered_products_avx2},
 #elif defined(__aarch64__)
       {"neon", "look-ups of 64 entries", "64-bit ARM", always, {bound_bytes_neon, bound_pairs_neon, bound_quads_neon},
-       bound_nibbles_neon, {}, &kNearestNeon, &kResidualNeon, &kArithmeticScalar, kLargestNeon, ordered_products_neon},
+       bound_nibbles_neon, {}, nullptr, nullptr, &kNearestNeon, &kResidualNeon, &kArithmeticScalar, kLargestNeon, ordered_products_neon},
 #endif
       {"scalar", "portable C++, one table look-up per code", "any", always, {}, nullptr, {},
-       &kNearestScalar, &kResidualScalar, &kArithmeticScalar, kLargestScalar, ordered_products_scalar}};
+       nullptr, nullptr, &kNearestScalar, &kResidualScalar, &kArithmeticScalar, kLargestScalar, ordered_products_scalar}};
   return kernels;
 }
 
@@ -57,7 +62,8 @@ std::vector<CpuFeature> cpu_features() {
           {"fma", __builtin_cpu_supports("fma") != 0},
           {"avx512f", __builtin_cpu_supports("avx512f") != 0},
           {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
-          {"avx512vbmi", __builtin_cpu_supports("avx512vbmi") != 0}};
+          {"avx512vbmi", __builtin_cpu_supports("avx512vbmi") != 0},
+          {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0}};
 #elif defined(__aarch64__)
   return {{"neon", true}};
 #else

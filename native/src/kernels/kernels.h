@@ -3,6 +3,7 @@
 
 #include "../arithmetic/arithmetic.h"
 #include "../givens/largest.h"
+#include "poeem/list_bounds.h"
 #include "../nearest/tile.h"
 #include "../residual/tile.h"
 #include "../tables.h"
@@ -35,10 +36,13 @@ void bound_nibbles_avx2(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_pairs_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_avx512(const BoundTask& task, std::uint64_t* masks);
+void sum_bytes_avx512(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks);
 void bound_nibbles_avx512(const BoundTask& task, std::uint64_t* masks);
 void bound_bytes_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 void bound_pairs_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
 void bound_quads_avx512_vbmi(const BoundTask& task, std::uint64_t* masks);
+void list_bounds_avx512_vnni(const ByteLists& lists, const ListBoundsTask& task);
+void sum_bytes_avx512_vbmi(const BoundTask& task, std::uint16_t* sums, std::uint64_t* masks);
 void bound_bytes_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,
                                     std::uint64_t* masks_b);
 void bound_pairs_of_two_avx512_vbmi(const BoundTask& a, const BoundTask& b, std::uint64_t* masks_a,

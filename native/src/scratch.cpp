@@ -1,0 +1,71 @@
+#include "poeem/scratch.h"
+
+namespace poeem {
+namespace {
+
+constexpr int kLeastBits = 6;                     // of a size: 64 bytes, a cache line
+constexpr int kMostBits = 18;                     // beyond, asking is nothing beside using it
+constexpr std::size_t kMostKept = std::size_t{4} << 20;  // bytes, of a thread
+constexpr std::align_val_t kAlignment{64};
+
+// Sizes are powers of two. What is free lies in a chain for each.
+class Pool {
+ public:
+  Pool() = default;
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    for (Free*& first : free_)
+      while (first != nullptr) {
+        Free* next = first->next;
+        ::operator delete(first, kAlignment);
+        first = next;
+      }
+  }
+
+  void* take(int bits) {
+    Free*& first = free_[bits - kLeastBits];
+    if (first == nullptr) return ::operator new(std::size_t{1} << bits, kAlignment);
+    kept_ -= std::size_t{1} << bits;
+    void* memory = first;
+    first = first->next;
+    return memory;
+  }
+
+  void give(void* memory, int bits) noexcept {
+    if (kept_ + (std::size_t{1} << bits) > kMostKept) return ::operator delete(memory, kAlignment);
+    kept_ += std::size_t{1} << bits;
+    Free*& first = free_[bits - kLeastBits];
+    first = ::new (memory) Free{first};
+  }
+
+ private:
+  struct Free {
+    Free* next;
+  };
+  Free* free_[kMostBits - kLeastBits + 1] = {};
+  std::size_t kept_ = 0;
+};
+
+thread_local Pool pool;
+
+// The least power of two that holds so many bytes.
+int bits_of(std::size_t bytes) {
+  constexpr std::size_t kLeast = std::size_t{1} << kLeastBits;
+  return bytes <= kLeast ? kLeastBits : 64 - __builtin_clzll(bytes - 1);
+}
+
+}  // namespace
+
+void* take_scratch(std::size_t bytes) {
+  const int bits = bits_of(bytes);
+  return bits > kMostBits ? ::operator new(bytes, kAlignment) : pool.take(bits);
+}
+
+void give_scratch(void* memory, std::size_t bytes) noexcept {
+  const int bits = bits_of(bytes);
+  if (bits > kMostBits) return ::operator delete(memory, kAlignment);
+  pool.give(memory, bits);
+}
+
+}  // namespace poeem
