@@ -91,10 +91,17 @@ bool QueryPlanner::choose_by_bounds(std::int64_t num_probes) {
   if (plans_.size() > 1) return false;  // many share the exact ones
   if (index_.byte_lists == nullptr || kernel_.list_bounds == nullptr) return false;
   if (index_.metric != Metric::kInnerProduct || num_probes * kFewProbes > index_.num_lists) return false;
-  return plans_[0]->choose_by_bounds(num_probes);
+  QueryPlan& plan = *plans_[0];
+  if (!plan.find_by_bounds(num_probes)) return false;
+  make_tables();  // while what is exact about the lists comes
+  plan.exact_biases();
+  plan.rank_found(num_probes, plan.biases_.data());
+  return true;
 }
 
 void QueryPlanner::make_tables() {
+  if (has_tables_) return;
+  has_tables_ = true;
   if (index_.has_distance_table()) {
     build_distance_tables();
   } else {
@@ -214,8 +221,9 @@ void QueryPlan::choose_lists(std::int64_t num_probes) {
   rank_found(num_probes, scores);
 }
 
-// Of other lists the biases are not known afterwards. False where these numbers are too near overflow.
-bool QueryPlan::choose_by_bounds(std::int64_t num_probes) {
+// found_ = lists, a few more than are probed, that may be the best; their centroids are fetched. False where these numbers are
+// too near overflow.
+bool QueryPlan::find_by_bounds(std::int64_t num_probes) {
   const ByteLists& lists = *index_.byte_lists;
   const auto room = static_cast<std::size_t>(lists.num_blocks * kListBlock);
   low_.resize(room), high_.resize(room), bytes_.resize(static_cast<std::size_t>(lists.num_quads * kQuad));
@@ -226,12 +234,13 @@ bool QueryPlan::choose_by_bounds(std::int64_t num_probes) {
   const Extent highs = kernel_.arithmetic->extent(task.high, index_.num_lists);
   if (!lows.finite || !highs.finite || lows.low < -kLargest || highs.high > kLargest) return false;
   collect(task.high, least_probed(task.low, lows, num_probes));
-  exact_biases();
-  rank_found(num_probes, biases_.data());
+  for (const std::int32_t list : found_)
+    for (std::int64_t j = 0; j < index_.dim; j += kLineFloats)
+      __builtin_prefetch(index_.centroids + list * index_.dim + j);
   return true;
 }
 
-// Of the lists found.
+// Of the lists found; those of others are not known then.
 void QueryPlan::exact_biases() {
   const auto count = static_cast<std::int64_t>(found_.size());
   for (std::int64_t first = 0; first < count; first += kRows) {

@@ -29,7 +29,7 @@ class QueryPlan {
   friend class QueryPlanner;
 
   void finish_biases();
-  bool choose_by_bounds(std::int64_t num_probes);
+  bool find_by_bounds(std::int64_t num_probes);
   void exact_biases();
   void rank_found(std::int64_t num_probes, const float* scores);
   const float* score_lists();
@@ -58,7 +58,7 @@ class QueryPlanner {
   QueryPlanner(const IndexView& index, const Kernel& kernel) : index_(index), kernel_(kernel) {}
 
   // Forget all plans added.
-  void clear() { plans_.clear(); queries_.clear(); }
+  void clear() { plans_.clear(), queries_.clear(), has_tables_ = false; }
   // query: [dim].
   void add(const float* query, QueryPlan& plan);
   // Fill in the plans added, in two steps: first their lists, whose codes can be fetched meanwhile, then tables.
@@ -79,6 +79,7 @@ class QueryPlanner {
 
   const IndexView& index_;
   const Kernel& kernel_;
+  bool has_tables_ = false;            // whether the plans have theirs
   ScratchVector<QueryPlan*> plans_;
   ScratchVector<const float*> queries_;
   ScratchVector<const float*> from_;     // of one multiplication

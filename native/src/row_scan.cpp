@@ -190,8 +190,10 @@ void RowScan::score_shortlist() {
   if (!listing_) return;
   listing_ = false;
   shortlist_.finish([this](std::int64_t place, float bias) {
-    items_ = segments_[static_cast<std::size_t>(place >> TopK::kPositionBits)].view;
-    first_place_ = place & ~TopK::kPositions;
+    if ((place & ~TopK::kPositions) != first_place_) {
+      items_ = segments_[static_cast<std::size_t>(place >> TopK::kPositionBits)].view;
+      first_place_ = place & ~TopK::kPositions;
+    }
     take_one(place & TopK::kPositions, bias);
   });
 }

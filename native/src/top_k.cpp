@@ -86,6 +86,7 @@ void TopK::keep_exactly() {
 }
 
 const ScratchVector<Candidate>& TopK::sorted() {
+  if (size_ > enough_ && size_ <= kMaxRanked) tighten();  // ranking takes as long as the square of what is ranked
   sorted_.resize(size_);
   if (size_ <= kMaxRanked) {
     sort_by_ranks();
