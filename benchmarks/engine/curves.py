@@ -4,7 +4,8 @@ Product codes of as many bytes for us, in fewer and in more lists, and residual 
 weight of errors along a vector that finds most; Faiss searches the first of these; ScaNN's own
 4-bit codes of at most as many bytes, in a tree of fewer and of more leaves, with the anisotropic
 threshold that finds most; hnswlib over float vectors, which takes many times the memory. Each
-rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns.
+rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns: each of theirs
+beside one of ours, then ours between those.
 
 python benchmarks/engine/curves.py --items 1000000 --bytes 16
 POEEM_DATA=data python benchmarks/engine/curves.py --data glove-6b-50d --bytes 25 --name ...
@@ -34,9 +35,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
 
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BETWEEN = (3, 5, 6, 7, 10, 12, 14, 20, 24, 28, 40, 48, 56, 80, 96, 112, 160, 192, 224)
+"""So that some setting of ours is hardly above each recall of a rival's."""
 OURS = {COSTLY: "", MORE_LISTS: ", more lists", SUMS: ", residual codes"}
 SWEEPS = {
-    **dict.fromkeys(OURS, (*PROBES, 0)),
+    **dict.fromkeys(OURS, (*PROBES, 0, *BETWEEN)),
     "faiss ivfpq": PROBES,
     "scann": (*PROBES, 512),
     MORE_LEAVES: tuple(4 * probes for probes in (*PROBES, 512)),
@@ -108,8 +111,9 @@ def draw(points: dict[str, Any], source: Source, num_bytes: int, path: Path) -> 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for axis, case in zip(axes, ("one, 1 thread", "batch, 1 thread"), strict=True):
         for name, each in points.items():
-            x = [p["recall10_at_10"] for p in each["points"]]
-            y = [1e3 / milliseconds(p, case) for p in each["points"]]
+            along = sorted(each["points"], key=lambda p: p["recall10_at_10"])
+            x = [p["recall10_at_10"] for p in along]
+            y = [1e3 / milliseconds(p, case) for p in along]
             size = each["index_bytes"] / source.items
             axis.plot(x, y, marker="o", label=f"{name}, {size:.0f} bytes an item")
         axis.set(yscale="log", xlabel="recall@10 of the true neighbours", title=case)

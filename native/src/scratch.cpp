@@ -1,6 +1,23 @@
 #include "poeem/scratch.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define POEEM_KEEPS_NO_SCRATCH
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POEEM_KEEPS_NO_SCRATCH
+#endif
+#endif
+
 namespace poeem {
+
+#ifdef POEEM_KEEPS_NO_SCRATCH
+
+// So that every byte beyond what was asked for, and all that was given back, is watched.
+void* take_scratch(std::size_t bytes) { return ::operator new(bytes, std::align_val_t{64}); }
+void give_scratch(void* memory, std::size_t) noexcept { ::operator delete(memory, std::align_val_t{64}); }
+
+#else
+
 namespace {
 
 constexpr int kLeastBits = 6;                     // of a size: 64 bytes, a cache line
@@ -67,5 +84,7 @@ void give_scratch(void* memory, std::size_t bytes) noexcept {
   if (bits > kMostBits) return ::operator delete(memory, kAlignment);
   pool.give(memory, bits);
 }
+
+#endif
 
 }  // namespace poeem

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from poeem.errors import SaveError
+from poeem.errors import InputError, SaveError
+
+_HELD: dict[tuple[int, int], int] = {}
+"""Device and number of each folder that this process holds -> the thread that does."""
 
 
 @contextmanager
@@ -67,6 +71,47 @@ def file_lock(path: str | Path) -> Iterator[None]:
 
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def held_folder(path: str | Path) -> Iterator[None]:
+    """Have a folder to oneself: no other process or thread is in here for it.
+
+    The system lets go of it when the process ends. Nothing is written.
+
+    Raises:
+        InputError: another holds it.
+        SaveError: it cannot be opened.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SaveError(f"{path}: cannot be opened: {error}") from error
+    try:
+        status = os.fstat(handle)
+        key, thread = (status.st_dev, status.st_ino), threading.get_ident()
+        if _HELD.get(key) == thread:  # further out
+            yield
+            return
+        try:
+            with suppress(ImportError):
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{path}: another process trains there, wanted one at a time; wait until it has "
+                "ended, or name another folder"
+            ) from None
+        except OSError:
+            pass  # a file system without locks: as well as it goes
+        _HELD[key] = thread
+        try:
+            yield
+        finally:
+            del _HELD[key]
     finally:
         os.close(handle)
 

@@ -133,6 +133,46 @@ def test_hard_tables_lose_nothing(
     assert_engine_is_reference(index, queries.astype(np.float32), k)
 
 
+@one_monkeypatch
+@given(
+    kind=st.sampled_from(KINDS),
+    num_lists=st.integers(1, 200),
+    dim=st.integers(1, 40),
+    few_probes=st.booleans(),
+    repeated=st.booleans(),
+    size=st.sampled_from([0.0, 1e-40, 1e-20, 1.0, 1e15, 1e30]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_lists_of_one_query_are_the_best(
+    kernel, kind, num_lists, dim, few_probes, repeated, size, seed
+):
+    # Bounds may rule lists out only where one query probes few of many.
+    rng = np.random.default_rng(seed)
+    centroids = filled(rng, kind, (dim, num_lists)).T
+    if repeated:  # ties
+        centroids = centroids[rng.integers(0, num_lists, num_lists)]
+    index = build_index_from_codes(
+        codes=rng.integers(0, 256, (3 * num_lists, dim)),
+        codebooks=np.float32(1e-3) * rng.standard_normal((dim, 256, 1)).astype(np.float32),
+        centroids=centroids,
+        lists=rng.permutation(3 * num_lists) % num_lists,
+    )
+    query = rng.standard_normal((1, dim)) * size
+    most = max(num_lists // 8, 1) if few_probes else num_lists
+    num_probes = int(rng.integers(1, most + 1))
+    assert_engine_is_reference(index, query.astype(np.float32), 10, num_probes)
+
+
+@pytest.mark.parametrize("num_lists", [0, 3, 50])
+@pytest.mark.parametrize("num_subspaces", [16, 17])
+@pytest.mark.parametrize("k", [1, 100, 1000])
+def test_more_items_than_a_shortlist_looks_at(kernel, num_lists, num_subspaces, k):
+    shape = Shape("ip", 50_000, num_subspaces, 256, 1, num_lists, ids="uint32")
+    index = random_index(shape)
+    for num_probes in (None, 6):
+        assert_engine_is_reference(index, random_queries(1, num_subspaces), k, num_probes)
+
+
 @pytest.mark.parametrize("num_codewords", [16, 256])
 @pytest.mark.parametrize("num_subspaces", [40, 64, 128])
 @pytest.mark.parametrize("where", [300, 2999])

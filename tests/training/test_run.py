@@ -1,7 +1,10 @@
 """Runs at the level of the library: what is prepared, kept in the folder, built and measured."""
 
 import dataclasses
+import fcntl
+import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from poeem.errors import (
     TrainingInterrupted,
 )
 from poeem.evaluation.metrics import Grouped
+from poeem.files import held_folder
 from poeem.index import Index
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import fingerprint, save_checkpoint
@@ -406,3 +410,35 @@ def test_a_layer_waits_for_its_epoch(table, tmp_path):
     phases = []
     train_run(config, tmp_path / "run", on_warm_start=lambda s: phases.append(s.layer.phase))
     assert phases == [Phase.PASS_THROUGH]
+
+
+def test_a_folder_is_trained_in_by_one_at_a_time(tmp_path):
+    config, folder = make_config(write_table(tmp_path / "pairs.npz")), tmp_path / "run"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match="another process trains there, wanted one at a time"):
+        train_run(config, folder)
+    assert not any(folder.iterdir())
+    os.close(other)
+    with held_folder(folder):  # by ourselves, as a demo does
+        train_run(config, folder)
+    assert RunFolder(folder).checkpoint.exists()
+
+
+def test_threads_do_not_share_a_folder(tmp_path):
+    refused = []
+
+    def ask():
+        try:
+            with held_folder(tmp_path):
+                refused.append(False)
+        except InputError:
+            refused.append(True)
+
+    with held_folder(tmp_path), held_folder(tmp_path):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    ask()
+    assert refused == [True, False]

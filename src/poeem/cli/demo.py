@@ -48,6 +48,7 @@ def demo(
     """
     from poeem.cli.demo_job import Demo, check_data, demo_config, take_folder
     from poeem.evaluation.comparison import save_json, save_picture
+    from poeem.files import held_folder
     from poeem.interchange.faiss_module import require_faiss
     from poeem.training.display import Bar
     from poeem.training.folder import RunFolder
@@ -60,14 +61,16 @@ def demo(
     prepared = prepare(config)
     say(data_line(prepared))
     check_data(config, prepared)
-    work = take_folder(folder, overwrite=overwrite)
-    result = Demo(config, prepared, work, Bar, say).run()
-    result.seconds["all"] = time.perf_counter() - start
-    facts = {"data": config.data.path, "config": config.to_dict(), "seconds": result.seconds}
-    save_json(result.rows, facts, work / "comparison.json")
-    title = f"{Path(config.data.path).stem}: index learned with the model, or built afterwards"
-    save_picture(result.rows, title, work / "comparison.png")
-    RunFolder(folder).finish()
+    RunFolder(folder).make()
+    with held_folder(folder):
+        work = take_folder(folder, overwrite=overwrite)
+        result = Demo(config, prepared, work, Bar, say).run()
+        result.seconds["all"] = time.perf_counter() - start
+        facts = {"data": config.data.path, "config": config.to_dict(), "seconds": result.seconds}
+        save_json(result.rows, facts, work / "comparison.json")
+        title = f"{Path(config.data.path).stem}: index learned with the model, or built afterwards"
+        save_picture(result.rows, title, work / "comparison.png")
+        RunFolder(folder).finish()
     if json:
         print_json({"out": str(folder), **facts, "rows": [vars(row) for row in result.rows]})
     else:

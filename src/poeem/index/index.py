@@ -166,6 +166,10 @@ class Index:
             num_lists=self.num_lists,
             calibration=self.calibration,
         )
+        return self._answer_call(call, allowed, excluded)
+
+    def _answer_call(self, call: SearchCall, allowed: Any, excluded: Any) -> SearchResult:
+        """Answer with filters; apart from `search`, which its inner functions would slow down."""
         flags = None if allowed is None else self._allowed_positions(allowed)
         bits = None if flags is None else pack_bits(flags)
 

@@ -12,6 +12,7 @@ import torch
 from poeem.checks import check_path_text
 from poeem.config import Config
 from poeem.errors import ConfigError, DataError, InputError, TrainingInterrupted
+from poeem.files import held_folder
 from poeem.quantize.health import ScalarWriter
 from poeem.training.checkpoint import load_checkpoint
 from poeem.training.display import Display
@@ -63,7 +64,8 @@ def train_run(
         never stopped, on the same machine with the same number of threads.
 
     Raises:
-        InputError: the folder holds a run, and neither `resume` nor `overwrite` was asked for.
+        InputError: the folder holds a run, and neither `resume` nor `overwrite` was asked for; or
+            another process trains there.
         ConfigError: settings that do not go together, or on resume differ from the run's.
         CheckpointError: on resume, nothing there, damaged, or made for other data.
         TrainingInterrupted: Ctrl-C; a checkpoint has been left.
@@ -74,27 +76,29 @@ def train_run(
         prepared = prepared or prepare(config)
         _check_catalogue(config, prepared, joint)
         state = new_state(config, prepared, joint=joint)
-        if resume:
-            files = target.to_resume()
-            Catalogue.load(files.ids).require_same(prepared.catalogue, files.ids)
-            if files.checkpoint.exists():  # else it was stopped before its first checkpoint
-                load_checkpoint(state, files.checkpoint)
-        else:
-            files = target.begin(config, prepared.catalogue)
-        if state.epoch < config.train.epochs:
-            with _naming_what_stays(target, files):
-                train_state(
-                    state,
-                    prepared,
-                    checkpoint=files.checkpoint,
-                    display=display,
-                    writer=writer,
-                    on_warm_start=on_warm_start,
-                )
-        elif say is not None:
-            say(f"{files.path}: all {state.epoch} epochs are trained already")
-        if files != target:
-            target.finish()
+        target.make()
+        with held_folder(target.path):
+            if resume:
+                files = target.to_resume()
+                Catalogue.load(files.ids).require_same(prepared.catalogue, files.ids)
+                if files.checkpoint.exists():  # else it was stopped before its first checkpoint
+                    load_checkpoint(state, files.checkpoint)
+            else:
+                files = target.begin(config, prepared.catalogue)
+            if state.epoch < config.train.epochs:
+                with _naming_what_stays(target, files):
+                    train_state(
+                        state,
+                        prepared,
+                        checkpoint=files.checkpoint,
+                        display=display,
+                        writer=writer,
+                        on_warm_start=on_warm_start,
+                    )
+            elif say is not None:
+                say(f"{files.path}: all {state.epoch} epochs are trained already")
+            if files != target:
+                target.finish()
         return state
 
 
