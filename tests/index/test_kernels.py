@@ -193,6 +193,47 @@ def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_su
     assert found.scores[0, 0] > table.max(axis=1).astype(np.float64).sum()
 
 
+@pytest.mark.parametrize("num_subspaces", [40, 64, 128])
+def test_float_sums_may_come_in_another_order_than_the_exact_ones(kernel, num_subspaces):
+    # As above: ones are lost one by one, what is a little more counts twice. So by exact sums all
+    # items are ahead of the best.
+    table = np.full((num_subspaces, 256), 0.9, np.float32)
+    table[0] = 2.0**24
+    table[1:, 1] = 1.0
+    table[1:, 2] = np.nextafter(np.float32(1), np.float32(2))
+    codes = np.ones((3000, num_subspaces), np.int64)
+    codes[77] = np.arange(num_subspaces) % 2 * 2
+    index = build_index_from_codes(codes=codes, codebooks=table[:, :, None])
+    exact = table.astype(np.float64)[np.arange(num_subspaces), codes].sum(axis=1)
+    assert exact.argmin() == 77
+    found = assert_engine_is_reference(index, np.ones((1, num_subspaces), np.float32), 1)
+    assert found.ids.tolist() == [[77]]
+
+
+@pytest.mark.parametrize("num_subspaces", [1, 2, 3, 8, 16, 17, 40])
+@pytest.mark.parametrize("lead", [0, 1])
+def test_shortfalls_that_round_as_badly_as_they_can(kernel, num_subspaces, lead):
+    # In steps of 1, a 127th of the range: five items round off .99 of each entry, the best one
+    # nothing, so that its sum of rounded shortfalls is the highest by far.
+    table = np.full((num_subspaces, 256), -127.0, np.float32)
+    table[:, :4] = np.array([0.0, -10.99, -11.0, -10.0])
+    codes = np.full((3000, num_subspaces), 5, np.int64)
+    codes[[3, 400, 401, 900, 2900]] = 1
+    codes[1500] = 2
+    codes[1500, 0] = 3
+    parts = {"codes": codes, "codebooks": table[:, :, None]}
+    if lead:  # the list's share rounds too
+        parts["lists"] = np.zeros(3000, np.int64)
+        parts["lists"][1500] = 1
+        parts["centroids"] = np.zeros((2, num_subspaces), np.float32)
+        parts["centroids"][:, 0] = 1000.0, 999.001
+        codes[1500, 0] = 0
+    index = build_index_from_codes(**parts)
+    found = assert_engine_is_reference(index, np.ones((1, num_subspaces), np.float32), 3)
+    if num_subspaces > 1:
+        assert found.ids[0, 0] == 1500
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("num_codewords", [16, 256])
 @pytest.mark.parametrize("family", FAMILIES)
