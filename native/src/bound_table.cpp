@@ -85,6 +85,11 @@ std::int64_t BoundTable::sums_apart(const IndexView& index) const {
   return index.num_subspaces + 2 + static_cast<std::int64_t>(std::min(2 * error_ / step_, 65535.0));
 }
 
+std::int64_t BoundTable::largest_sum(float bias, float threshold) const {
+  const double reach = static_cast<double>(bias) + highest_ + error_ + slack_of(threshold) - static_cast<double>(threshold);
+  return reach < 0.0 ? -1 : static_cast<std::int64_t>(std::min(reach / step_, 65535.0));
+}
+
 void BoundTable::fill(const IndexView& index, const float* table) {
   const std::int64_t stride = table_stride(index);
   const std::int64_t width = std::min(index.num_codewords, stride);
@@ -123,9 +128,9 @@ bool BoundTable::aim(const IndexView& index, float bias, float threshold, int lo
   task.look = look;
   task.table = tables_[look];
   task.group_columns = kGroupColumns;
-  const double slack = slack_of(threshold);
-  const double offset = static_cast<double>(bias) + highest_ + error_;
   if (index.uses_norms()) {
+    const double slack = slack_of(threshold);
+    const double offset = static_cast<double>(bias) + highest_ + error_;
     // Factors a little below the true ones pay for roundings in proportion to the norm. Sums reach 2^16 steps.
     const float down = 1.0F - std::ldexp(1.0F, -20);
     const double rounding = (std::abs(offset) + 65536.0 * step_) * std::ldexp(1.0, -21);
@@ -144,10 +149,9 @@ bool BoundTable::aim(const IndexView& index, float bias, float threshold, int lo
     }
     return true;
   }
-  const double reach = offset + slack - static_cast<double>(threshold);
-  if (reach < 0.0) return false;
-  task.limit = static_cast<std::uint16_t>(std::min(reach / step_, 65535.0));  // rounded down
-  return true;
+  const std::int64_t limit = largest_sum(bias, threshold);
+  task.limit = static_cast<std::uint16_t>(std::max<std::int64_t>(limit, 0));
+  return limit >= 0;
 }
 
 }  // namespace poeem

@@ -35,6 +35,9 @@ class BoundTable {
   std::int64_t sums_apart(const IndexView& index) const;
   double step() const { return step_; }
 
+  // No item of a larger sum, with its list's share below `bias`, reaches the score; where the metric uses no norms.
+  std::int64_t largest_sum(float bias, float threshold) const;
+
   // Make the shortfalls of the table that was measured last. Items whose entries add up to less than `reach` need not
   // be told apart: the nearer it is to the best sum there could be, the finer the steps.
   void build(const IndexView& index, const float* table, double reach);

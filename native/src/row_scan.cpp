@@ -139,65 +139,6 @@ void RowScan::scan_two(RowScan& a, RowScan& b, const Segment& segment, std::int6
   b.scan(segment, unit * kUnitItems, end, bias_b);
 }
 
-// Whether all biases are finite.
-bool RowScan::find_max_bias() {
-  const bool lists = index_.num_lists > 0;
-  max_bias_ = plan_.bias(lists ? plan_.probes()[0] : 0);
-  max_abs_bias_ = std::abs(max_bias_);
-  if (!std::isfinite(max_bias_)) return false;
-  for (std::size_t i = 0; lists && i < plan_.probes().size(); ++i) {
-    const float bias = plan_.bias(plan_.probes()[i]);
-    max_bias_ = std::max(max_bias_, bias);
-    max_abs_bias_ = std::max(max_abs_bias_, std::abs(bias));
-    if (!std::isfinite(bias)) return false;
-  }
-  return true;
-}
-
-bool RowScan::start_shortlist() {
-  if (!find_max_bias() || !bounds_.measure(index_, plan_.table(), max_abs_bias_)) return false;
-  bounds_.build_evenly(index_, plan_.table());
-  shortlist_.reset(capacity_, bounds_.sums_apart(index_), BoundTable::kEvenShortfall * index_.num_subspaces);
-  return true;
-}
-
-void RowScan::list_rows(std::int64_t begin, std::int64_t end, float bias) {
-  const std::int64_t share = share_of(bias), last = (end + kUnitItems - 1) / kUnitItems;
-  std::uint16_t sums[Shortlist::kUnits * kUnitItems];
-  std::uint64_t wanted[Shortlist::kUnits];
-  BoundTask task{};
-  point(task);
-  bounds_.aim_evenly(task);
-  task.last = last;
-  for (task.begin = begin / kUnitItems; task.begin < last; task.begin = task.end) {
-    if (share > shortlist_.limit()) return;
-    const std::int64_t num_units = std::min(last - task.begin, Shortlist::kUnits);
-    task.end = task.begin + num_units;
-    task.limit = static_cast<std::uint16_t>(shortlist_.limit() - share);
-    ahead_.fetch(kUnitLines);
-    sum_(task, sums, masks_);
-    std::fill(wanted, wanted + num_units, ~std::uint64_t{0});
-    if (wanted_ != nullptr) std::copy(wanted_ + task.begin, wanted_ + task.end, wanted);
-    wanted[0] &= range_mask(task.begin, begin, end);
-    wanted[num_units - 1] &= range_mask(task.end - 1, begin, end);
-    num_seen_ += num_units * kUnitItems;
-    shortlist_.add(sums, wanted, masks_, num_units, first_place_ + task.begin * kUnitItems, share, bias);
-  }
-}
-
-// From here on items are taken without it.
-void RowScan::score_shortlist() {
-  if (!listing_) return;
-  listing_ = false;
-  shortlist_.finish([this](std::int64_t place, float bias) {
-    if ((place & ~TopK::kPositions) != first_place_) {
-      items_ = segments_[static_cast<std::size_t>(place >> TopK::kPositionBits)].view;
-      first_place_ = place & ~TopK::kPositions;
-    }
-    take_one(place & TopK::kPositions, bias);
-  });
-}
-
 void RowScan::try_bounds(std::int64_t position) {
   score_waiting();
   best_.tighten();
@@ -258,10 +199,7 @@ std::int64_t RowScan::take_some(std::int64_t unit, std::uint64_t mask, float bia
 }
 
 void RowScan::take_one(std::int64_t position, float bias) {
-  const float norm = items_->uses_norms() ? items_->norms[position] : 0.0F;
-  places_[num_waiting_] = first_place_ + position;
-  waiting_[num_waiting_++] = {items_->codes_of(position), bias, norm};
-  if (num_waiting_ == kMaxWaiting) score_waiting();
+  put(items_->codes_of(position), first_place_ + position, bias, items_->uses_norms() ? items_->norms[position] : 0.0F);
 }
 
 // list: not above that of any of them. Returns how many there were.

@@ -78,6 +78,11 @@ class RowScan {
   void scan_in_float(std::int64_t begin, std::int64_t end, float bias);
   void scan_by_bounds(std::int64_t begin, std::int64_t end, float bias);
   void take_one(std::int64_t position, float bias);
+  void put(const std::uint8_t* codes, std::int64_t place, float bias, float norm) {
+    places_[num_waiting_] = place;
+    waiting_[num_waiting_++] = {codes, bias, norm};
+    if (num_waiting_ == kMaxWaiting) score_waiting();
+  }
   // A block's first list, and the best bias of its lists.
   struct BlockOfLists {
     std::int64_t number, first_list;

@@ -33,13 +33,26 @@ class Shortlist {
   void add(std::uint16_t* sums, const std::uint64_t* wanted, const std::uint64_t* within, std::int64_t num_units,
            std::int64_t first_place, std::int64_t base, float bias);
 
-  // Drop what is above the limit, then take(place, bias) the rest.
-  template <class Take>
-  void finish(const Take& take) {
+  // Drop what is above the limit. After the last `add`.
+  void settle() {
     if (size_ > capacity_) tighten();
-    for (std::size_t i = 0; i < size_; ++i) {
-      const Run& run = runs_[static_cast<std::size_t>(numbers_[i] / kRunItems)];
-      take(run.first_place + numbers_[i] % kRunItems, run.bias);
+  }
+
+  // As many as are wanted, if there are, have at most this sum.
+  std::int64_t least() const { return least_; }
+
+  // take(place, bias): those of the items with sums in (above, most].
+  template <class Take>
+  void take(std::int64_t above, std::int64_t most, const Take& take) {
+    std::size_t count = 0;
+    chosen_.resize(size_);
+    for (std::size_t i = 0; i < size_; ++i) {  // without branches, which nobody could guess
+      chosen_[count] = numbers_[i];
+      count += static_cast<std::size_t>((sums_[i] > above) & (sums_[i] <= most));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const Run& run = runs_[static_cast<std::size_t>(chosen_[i] / kRunItems)];
+      take(run.first_place + chosen_[i] % kRunItems, run.bias);
     }
   }
 
@@ -79,6 +92,7 @@ class Shortlist {
   ScratchVector<Run> runs_;
   ScratchVector<std::uint16_t> sums_;      // with their lists' shares; room for a register more than there are
   ScratchVector<std::uint32_t> numbers_;   // run * kRunItems + number in it
+  ScratchVector<std::uint32_t> chosen_;
 };
 
 }  // namespace poeem
