@@ -108,7 +108,7 @@ void score_items(const IndexView& index, const ItemToScore* items, std::int64_t 
     const int used = static_cast<int>(std::min<std::int64_t>(count, kItems));
     ItemToScore eight[kItems];
     for (int i = 0; i < kItems; ++i) eight[i] = items[i < used ? i : 0];
-    float sums[kItems];
+    float sums[kItems] = {};
     switch (index.width) {
       case CodeWidth::kFourBit: score_eight<FourBitCodes>(index, eight, table, sums); break;
       case CodeWidth::kByte: score_eight<ByteCodes>(index, eight, table, sums); break;
