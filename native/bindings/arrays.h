@@ -208,7 +208,7 @@ class Arrays {
     if (centroids_)
       view_.centroids_t =
           panelled(centroids_t_, view_.centroids, 1, view_.num_lists, view_.dim, poeem::kPanelRows);
-    if (!centroids_) return;
+    if (!centroids_ || view_.dim > poeem::kMostByteDim) return;
     packed_lists_.pack(view_.centroids, view_.num_lists, view_.dim);
     view_.byte_lists = &packed_lists_.lists();
   }

@@ -12,6 +12,7 @@
 namespace poeem {
 
 constexpr std::int64_t kListBlock = 16;
+constexpr std::int64_t kMostByteDim = 32768;  // sums of more products of bytes might leave 32 bits
 constexpr std::int64_t kQuad = 4;  // coordinates that are multiplied and added up at once
 
 // All but `bytes` have num_blocks * kListBlock numbers; those beyond the last list are 0.
@@ -34,7 +35,10 @@ struct ListBoundsTask {
 // Owns what a ByteLists shows.
 class PackedLists {
  public:
-  // centroids: [num_lists, dim], finite.
+  PackedLists() = default;
+  PackedLists(const PackedLists&) = delete;  // `lists` points into it
+  PackedLists& operator=(const PackedLists&) = delete;
+  // centroids: [num_lists, dim], dim up to kMostByteDim. Lists that are not finite, or too small for a scale, get no bounds.
   void pack(const float* centroids, std::int64_t num_lists, std::int64_t dim);
   const ByteLists& lists() const { return lists_; }
 

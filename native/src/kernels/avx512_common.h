@@ -88,12 +88,24 @@ template <class Column, int kUnits, Fetch kFetch>
   }
 }
 
+// The same of all columns, group by group.
+template <class Column, int kUnits, Fetch kFetch>
+[[gnu::always_inline]] inline void sum_groups(const BoundTask& task, const std::uint8_t* codes, std::int64_t ahead, Sums* sums) {
+  __m512i bytes[kUnits];
+  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
+    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, c,
+                                        smaller_of(c + task.group_columns, task.num_columns), bytes);
+#pragma GCC unroll 8
+    for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
+  }
+}
+
 template <class Column, int kUnits, bool kOneGroup, Fetch kFetch>
 void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) {
   const std::uint8_t* codes = unit_codes(task, unit);
   const std::int64_t ahead = fetch_distance(task, codes);
-  __m512i bytes[kUnits];
   if (kOneGroup) {
+    __m512i bytes[kUnits];
     sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, 0, task.num_columns, bytes);
     const __m512i limit = _mm512_set1_epi8(byte_limit(task));
 #pragma GCC unroll 8
@@ -101,12 +113,7 @@ void bound_some(const BoundTask& task, std::int64_t unit, std::uint64_t* masks) 
     return;
   }
   Sums sums[kUnits];
-  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, c,
-                                smaller_of(c + task.group_columns, task.num_columns), bytes);
-#pragma GCC unroll 8
-    for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
-  }
+  sum_groups<Column, kUnits, kFetch>(task, codes, ahead, sums);
 #pragma GCC unroll 8
   for (int u = 0; u < kUnits; ++u) masks[u] = mask_of(sums[u], task, unit + u);
 }
@@ -149,14 +156,8 @@ template <class Column, int kUnits, Fetch kFetch>
 void sum_some(const BoundTask& task, std::int64_t unit, std::uint16_t* out, std::uint64_t* masks) {
   const std::uint8_t* codes = unit_codes(task, unit);
   const std::int64_t ahead = fetch_distance(task, codes);
-  __m512i bytes[kUnits];
   Sums sums[kUnits];
-  for (std::int64_t c = 0; c < task.num_columns; c += task.group_columns) {
-    sum_columns<Column, kUnits, kFetch>(codes, ahead, task.table, c,
-                                        smaller_of(c + task.group_columns, task.num_columns), bytes);
-#pragma GCC unroll 8
-    for (int u = 0; u < kUnits; ++u) sums[u].add(bytes[u]);
-  }
+  sum_groups<Column, kUnits, kFetch>(task, codes, ahead, sums);
   const __m512i limit = _mm512_set1_epi16(static_cast<short>(task.limit));
 #pragma GCC unroll 8
   for (int u = 0; u < kUnits; ++u, out += 64) {
