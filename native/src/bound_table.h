@@ -19,15 +19,16 @@ class BoundTable {
   // where these numbers are too near overflow for bounds to hold: score in float then.
   bool measure(const IndexView& index, const float* table, float max_abs_bias);
 
-  // Whether sums of bytes do.
+  // Whether a sum of all columns is one addition of bytes after the other.
   static bool in_one_group(const IndexView& index);
 
   // The same of a score already known to be among the k best.
   static bool is_moderate(float threshold);
 
+  static constexpr std::int64_t kEvenShortfall = 127;  // the most there is of these:
+
   // Make shortfalls of the table that was measured last for a Shortlist: evenly spaced from the best entry to the worst, and
   // two of them within a byte. Of 8-bit codes with all 256 codewords.
-  static constexpr std::int64_t kEvenShortfall = 127;
   void build_evenly(const IndexView& index, const float* table);
 
   // Fill in group_columns, look and table for these; how far sums must lie apart for scores to differ; what 1 is worth.

@@ -45,7 +45,7 @@ class QueryPlan {
   ScratchVector<float> probe_scores_;    // [num_lists], unless they are the biases
   ScratchVector<float> low_, high_;      // bounds of the biases, where lists are chosen by them
   ScratchVector<std::uint8_t> bytes_;    // of the rotated query, then
-  ScratchVector<std::int32_t> found_;    // [num_lists], lists that may be probed, rising
+  ScratchVector<std::int32_t> found_;    // lists that may be probed, rising
   ScratchVector<float> found_scores_;    // of these
   ScratchVector<std::int32_t> ranks_;
   ScratchVector<float> probed_biases_;
