@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poeem.errors import IdError, ShapeError
 from poeem.index import Index, reference
 from tests.index.helpers import Shape, random_index, random_queries
-from tests.index.test_kernels import kernel, shapes  # noqa: F401
+from tests.index.test_kernels import kernel, lengths, shapes  # noqa: F401
 from tests.index.test_search import assert_same
 
 
@@ -29,7 +29,7 @@ def assert_filter_is_reference(
     shape=shapes,
     seed=st.integers(0, 2**32 - 1),
     num_heads=st.integers(1, 2),
-    k=st.integers(1, 60),
+    k=lengths,
     num_probes=st.one_of(st.none(), st.integers(1, 20)),
     num_threads=st.integers(1, 3),
     share=st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5, 0.99, 1.0]),

@@ -17,17 +17,21 @@ KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supp
 
 # More items than are scored in float before the bounds are built, at the k of these tests.
 many_items = st.integers(300, 3000)
+# Mostly the short codes that each have an unrolled scan, but every number that there may be.
+subspaces = st.one_of(st.integers(1, 17), st.sampled_from([32, 64, 128]), st.integers(1, 128))
+# Mostly few; now and then all items, and more than there are.
+lengths = st.one_of(st.integers(1, 60), st.integers(1, 60), st.integers(61, 3001))
 one_monkeypatch = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 shapes = st.builds(
     Shape,
     metric=st.sampled_from(METRICS),
     num_items=many_items,
-    num_subspaces=st.one_of(st.integers(1, 17), st.sampled_from([32, 64, 128])),
+    num_subspaces=subspaces,
     num_codewords=st.sampled_from([2, 15, 16, 17, 200, 256]),
     sub_dim=st.integers(1, 3),
     num_lists=st.sampled_from([0, 0, 1, 3, 40]),
-    rotation=st.just(False),
+    rotation=st.booleans(),
     ids=st.sampled_from(["positions", "uint32", "int64"]),
     few_codes=st.booleans(),
     family=st.sampled_from(FAMILIES),
@@ -45,16 +49,17 @@ def kernel(request, monkeypatch):
 @given(
     shape=shapes,
     seed=st.integers(0, 2**32 - 1),
+    num_queries=st.integers(1, 3),
     num_heads=st.integers(1, 2),
-    k=st.integers(1, 60),
+    k=lengths,
     num_probes=st.one_of(st.none(), st.integers(1, 20)),
     num_threads=st.integers(1, 3),
 )
 def test_every_kernel_equals_the_reference(
-    kernel, shape, seed, num_heads, k, num_probes, num_threads
+    kernel, shape, seed, num_queries, num_heads, k, num_probes, num_threads
 ):
     index = random_index(shape, seed)
-    queries = random_queries(2, num_heads, shape.dim, seed=seed)
+    queries = random_queries(num_queries, num_heads, shape.dim, seed=seed)
     assert_engine_is_reference(index, queries, k, num_probes, num_threads)
 
 
@@ -104,15 +109,28 @@ KINDS = (
     kind=st.sampled_from(KINDS),
     metric=st.sampled_from(METRICS),
     num_items=many_items,
-    num_subspaces=st.integers(1, 40),
+    num_subspaces=st.one_of(st.integers(1, 40), st.integers(1, 128)),
     num_codewords=st.sampled_from([16, 256]),
     with_lists=st.booleans(),
     skewed=st.booleans(),
-    k=st.integers(1, 60),
+    k=lengths,
+    num_threads=st.integers(1, 2),
+    share=st.sampled_from([None, None, 0.5, 0.02]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_hard_tables_lose_nothing(
-    kernel, kind, metric, num_items, num_subspaces, num_codewords, with_lists, skewed, k, seed
+    kernel,
+    kind,
+    metric,
+    num_items,
+    num_subspaces,
+    num_codewords,
+    with_lists,
+    skewed,
+    k,
+    num_threads,
+    share,
+    seed,
 ):
     rng = np.random.default_rng(seed)
     table = filled(rng, kind, (num_subspaces, num_codewords))
@@ -130,7 +148,44 @@ def test_hard_tables_lose_nothing(
         return
     # By inner product, the table of the first query is the codebooks themselves.
     queries = np.stack([np.ones(num_subspaces), rng.standard_normal(num_subspaces)])
-    assert_engine_is_reference(index, queries.astype(np.float32), k)
+    allowed = None if share is None else rng.random(num_items) < share
+    assert_engine_is_reference(
+        index, queries.astype(np.float32), k, num_threads=num_threads, allowed=allowed
+    )
+
+
+@one_monkeypatch
+@given(
+    kind=st.sampled_from(KINDS),
+    metric=st.sampled_from(METRICS),
+    num_subspaces=st.one_of(st.integers(1, 17), st.integers(1, 128)),
+    dim=st.integers(1, 3),
+    num_lists=st.sampled_from([0, 5]),
+    k=lengths,
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_hard_tables_of_codewords_that_add_up(
+    kernel, kind, metric, num_subspaces, dim, num_lists, k, seed
+):
+    rng = np.random.default_rng(seed)
+    words = [filled(rng, kind, (num_subspaces, 256)) for _ in range(dim)]
+    num_items = int(rng.integers(300, 1500))
+    parts = {
+        "codes": rng.integers(0, 256, (num_items, num_subspaces)),
+        "codebooks": np.stack(words, axis=2),
+        "metric": metric,
+        "family": "residual",
+    }
+    if num_lists:
+        parts["centroids"] = filled(rng, kind, (dim, num_lists)).T
+        parts["lists"] = rng.integers(0, num_lists, num_items)
+    try:
+        index = build_index_from_codes(**parts)
+    except ValueError:
+        assert kind in ("huge range", "one high", "one low", "near overflow")  # norms overflow
+        return
+    queries = np.stack([np.ones(dim), rng.standard_normal(dim)]).astype(np.float32)
+    assert_engine_is_reference(index, queries, k)
 
 
 @one_monkeypatch

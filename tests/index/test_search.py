@@ -41,12 +41,18 @@ def assert_same(got: SearchResult, wanted: SearchResult) -> None:
 
 
 def assert_engine_is_reference(
-    index: Index, queries: np.ndarray, k: int, num_probes: int | None = None, num_threads: int = 1
+    index: Index,
+    queries: np.ndarray,
+    k: int,
+    num_probes: int | None = None,
+    num_threads: int = 1,
+    allowed: np.ndarray | None = None,
 ) -> SearchResult:
-    got = index.search(queries, k, num_probes=num_probes, num_threads=num_threads)
+    settings = {"num_probes": num_probes, "num_threads": num_threads, "allowed": allowed}
+    got = index.search(queries, k, **settings)
     contents = index._contents
     heads = queries.reshape(len(queries), -1, index.dim)
-    assert_same(got, reference.search(contents, heads, k, num_probes))
+    assert_same(got, reference.search(contents, heads, k, num_probes, allowed))
     return got
 
 

@@ -239,6 +239,10 @@ def test_float32_inside_whatever_is_outside(dtype):
     half = copy.deepcopy(layer).to(dtype)
     assert half.codebooks.dtype == torch.float32
     assert torch.equal(half(x).codes, plain.codes)
+    # Once in double precision it stays no more exact than others.
+    narrowed = copy.deepcopy(layer).double().to(dtype)
+    assert {parameter.dtype for parameter in narrowed.parameters()} == {torch.float32}
+    assert torch.equal(narrowed(x).codes, plain.codes)
 
 
 def test_dead_codewords_are_revived():

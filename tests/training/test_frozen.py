@@ -51,6 +51,25 @@ def test_what_stays_and_what_learns(trained):
     assert not torch.equal(state.layer.codebooks, before.codebooks)
 
 
+def test_no_codeword_is_without_an_item(taste):  # noqa: F811
+    settings = config(num_lists=4)
+    # So many that some of them go unused, and left so, as nothing revives them.
+    layer = poeem.config.LayerConfig(num_subspaces=4, num_codewords=48, revive_window=0)
+    state = new_state(poeem.config.Config(settings.data, settings.model, layer, settings.train))
+    found = {}
+    freeze = state.freeze
+
+    def watched(beam=None):
+        codes, _ = state.layer.encode(state.model.all_items(), beam=beam)
+        found["used"] = [len(column.unique()) for column in codes.T]
+        freeze(beam)
+
+    state.freeze = watched
+    train(state, taste[0])
+    assert min(found["used"]) < 48
+    assert [len(column.unique()) for column in state.frozen.codes.T] == [48] * 4
+
+
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_the_index_has_the_codes_that_were_trained(trained, metric):
     state, _ = trained

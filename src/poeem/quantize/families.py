@@ -67,6 +67,12 @@ class Family(Protocol):
         """Return a codeword [n, width] for each residual [n, dim] and its codebook int64 [n]."""
         ...
 
+    def with_all_used(
+        self, residuals: Tensor, codes: Tensor, codebooks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return codes and codebooks of which every codeword is used, if vectors are enough."""
+        ...
+
 
 class Product:
     """One codeword per slice of the vector (Jegou et al., 2011)."""
@@ -149,6 +155,12 @@ class Product:
         """Return the slices of these residuals."""
         return product.split(residuals, len(codebooks))[subspaces, torch.arange(len(residuals))]
 
+    def with_all_used(
+        self, residuals: Tensor, codes: Tensor, codebooks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give unused codewords to the vectors that lose most."""
+        return product.with_all_used(residuals, codes, codebooks)
+
 
 class Residual:
     """Full-width codewords added up (Babenko and Lempitsky, 2014)."""
@@ -229,6 +241,12 @@ class Residual:
             found[here] = left[here]
             left = left - book[codes[:, m]]
         return found
+
+    def with_all_used(
+        self, residuals: Tensor, codes: Tensor, codebooks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give unused codewords to the vectors that lose most."""
+        return residual.with_all_used(residuals, codes, codebooks)
 
 
 def family_of(config: LayerConfig) -> Family:

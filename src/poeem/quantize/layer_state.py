@@ -208,7 +208,7 @@ class LayerState(nn.Module):
         def keep_precision(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
             if moved.dtype in (torch.float16, torch.bfloat16):
-                return tensor.to(moved.device)
+                return tensor.to(moved.device, torch.float32)
             return moved
 
         super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]

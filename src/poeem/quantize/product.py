@@ -11,6 +11,7 @@ from poeem import _native
 from poeem.quantize.along import best_move
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.nearest import is_native, nearest
+from poeem.quantize.unused import hand_over
 from poeem.types import MOST_PASSES
 
 # Floats of the costs held at once.
@@ -141,6 +142,24 @@ def improve(residuals: Tensor, codebooks: Tensor, along: Tensor, *, rounds: int)
         codes = assign(residuals, codebooks, along)
         codebooks = refit(residuals, codes, codebooks, along)
     return codebooks
+
+
+@torch.no_grad()
+def with_all_used(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes and codebooks of which every codeword is used, if vectors are enough.
+
+    In each subspace those that lose most there get the codewords that nothing chose, one each.
+
+    Args:
+        residuals: float [n, dim]. codes: int64 [n, num_subspaces]; not changed.
+        codebooks: float [num_subspaces, num_codewords, sub_dim]; not changed.
+    """
+    columns, codebooks = codes.T.clone(), codebooks.clone()
+    for part, code, book in zip(split(residuals, len(codebooks)), columns, codebooks, strict=True):
+        left = part - book[code]
+        worst = left.square().sum(1).argsort(descending=True, stable=True)
+        hand_over(book, code, left, worst)
+    return columns.T.contiguous(), codebooks
 
 
 @torch.no_grad()

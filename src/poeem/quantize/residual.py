@@ -12,6 +12,7 @@ from poeem import _native
 from poeem.quantize.along import best_move
 from poeem.quantize.kmeans import kmeans
 from poeem.quantize.nearest import is_native, nearest
+from poeem.quantize.unused import hand_over
 
 # Floats of the beam's distances held at once.
 _BLOCK = 2**24
@@ -224,6 +225,24 @@ def revived(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> Tensor:
         dead = dead[: len(rows)]
         book[dead] = left[rows] + book[codes[rows, m]]
     return codebooks
+
+
+@torch.no_grad()
+def with_all_used(residuals: Tensor, codes: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes and codebooks of which every codeword is used, if vectors are enough.
+
+    The vectors that lose most get the codewords that nothing chose, one each; see `hand_over`.
+
+    Args:
+        residuals: float [n, dim]. codes: int64 [n, num_subspaces]; not changed.
+        codebooks: float [num_subspaces, num_codewords, dim]; not changed.
+    """
+    columns, codebooks = codes.T.clone(), codebooks.clone()
+    left = residuals - decode(codes, codebooks)
+    worst = left.square().sum(1).argsort(descending=True, stable=True)
+    for code, book in zip(columns, codebooks, strict=True):
+        hand_over(book, code, left, worst)
+    return columns.T.contiguous(), codebooks
 
 
 @torch.no_grad()

@@ -105,6 +105,8 @@ class TrainingState:
     def freeze(self, beam: int | None = None) -> None:
         """Let the codes of the catalogue stay as the layer finds them now.
 
+        Codewords that no item has go to those that lose most: once codes stay, none would come.
+
         Args:
             beam: residual codes: width of the search for them; None = the layer's.
 
@@ -112,7 +114,10 @@ class TrainingState:
             NotWarmError: before the warm start.
         """
         if self.layer is not None:
-            self.frozen = encode_items(self.layer, self.model.all_items(), beam=beam)
+            items = self.model.all_items()
+            found = encode_items(self.layer, items, beam=beam)
+            codes = self.layer.use_all_codewords(items, found.codes, found.lists)
+            self.frozen = found._replace(codes=codes)
 
     def add_lists(self, found: DemandLists) -> None:
         """Give the frozen catalogue lists; their routes become the centroids, but short ones.
