@@ -39,6 +39,7 @@ def test_an_environment_whose_making_was_cut_is_made_again(tmp_path):
     [
         ("sanitize", "POEEM_SANITIZE_BUILD", "13", "nothing found"),
         ("neon", "POEEM_NEON_BUILD", "67", "chosen: neon"),
+        ("older", "POEEM_OLDER_BUILD", "401", "chosen: avx2"),
     ],
 )
 def test_all_kernels_agree(script, build, every, found, tmp_path):

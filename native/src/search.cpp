@@ -1,6 +1,7 @@
 #include "poeem/search.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -251,7 +252,7 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
       merges ? static_cast<std::size_t>(request.num_queries * parts) : 0);
 
   const std::int64_t num_tasks = plan.num_groups * parts;
-  run_tasks(num_tasks, request.num_threads, [&](TaskCounter& tasks) {
+  const auto work = [&](TaskCounter& tasks) {
     Worker worker(segments, request, kernel, plan);
     for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next()) {
       const std::int64_t part = task % parts;
@@ -266,7 +267,8 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
         if (heads > 1 && row % heads == heads - 1) keep_best_of_each_id(all);
       });
     }
-  });
+  };
+  run_tasks(num_tasks, request.num_threads, std::ref(work));  // a reference fits without a block of memory
   if (!merges) return;
   for (std::int64_t query = 0; query < request.num_queries; ++query) {
     ScratchVector<Candidate>& all = found[static_cast<std::size_t>(query * parts)];
