@@ -80,22 +80,64 @@ def comparison(found: dict[str, dict[str, Any]]) -> str:
         f"figures and spreads: {', '.join(link(f'compare_{name}') for name in found)}. Settings "
         "are the defaults; of online-retail those of `poeem demo`, which was made for it. Seconds "
         "are processor time, from trained vectors (ours: a trained model, which has its codes "
-        "already) to an index file; machines differed by up to two times. " + _not_run(found),
+        "already) to an index file; machines differed by up to two times. "
+        + " ".join((_not_run(found), _in_use(found), _at_20(found), _ceiling(found))).strip(),
     ]
     return "\n".join(lines)
 
 
-def _not_run(found: dict[str, dict[str, Any]]) -> str:
-    """Say where ours is behind, and where the strongest rival, our own addition, is missing."""
-    verdicts = [
-        (name, verdict, each)
+def _ours(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Return set, comparison and verdict of ours, case by case."""
+    return [
+        (name, each, verdict)
         for name, each in found.items()
         for verdict in each["verdicts"]
         if verdict["name"] == ours_of(each)
     ]
-    behind = [f"{n} at {v['bytes']}" for n, v, _ in verdicts if v["over_best"] < 1]
+
+
+def _in_use(found: dict[str, dict[str, Any]]) -> str:
+    """Say how many codewords are in use where fewest are."""
+    least, where = 1.0, ""
+    for name, each, verdict in _ours(found):
+        rows = [r for r in each["rows"] if _is(r, verdict["bytes"], verdict["name"])]
+        used = sum(r["used_codewords"] for r in rows) / len(rows)
+        if used < least:
+            least, where = used, f" ({name} at {verdict['bytes']})"
+    return f"Of our codewords at least {least:.1%}{where} are in use after training."
+
+
+def _at_20(found: dict[str, dict[str, Any]]) -> str:
+    """Say where ours is below the best built afterwards at recall@20."""
+    behind = []
+    for name, each, verdict in _ours(found):
+        size = verdict["bytes"]
+        others = [m for m in each["mean"] if (m["kind"], m["bytes"]) == ("afterwards", size)]
+        best = max(m["figures"]["recall@20"]["mean"] for m in others if m["figures"])
+        share = (at(each, size, verdict["name"], "recall@20") or 0.0) / best
+        if share < 1:
+            behind.append(f"{name} at {size} ({share:.3f} of the best)")
+    if not behind:
+        return "At recall@20 it is ahead in all."
+    return f"At recall@20 it is behind in {', '.join(behind)}."
+
+
+def _ceiling(found: dict[str, dict[str, Any]]) -> str:
+    """Say how far above OPQ+PQ of 8 bytes exact search is: nearly all that there is to gain."""
+    parts = []
+    for name, each in found.items():
+        exact, opq = at(each, 0, "float"), at(each, 8, "opq")
+        if exact and opq:
+            parts.append(f"{exact / opq:.3f} on {name}")
+    return f"Over OPQ+PQ of 8 bytes exact search itself is {', '.join(parts)}." if parts else ""
+
+
+def _not_run(found: dict[str, dict[str, Any]]) -> str:
+    """Say where ours is behind, and where the strongest rival, our own addition, is missing."""
+    verdicts = _ours(found)
+    behind = [f"{n} at {v['bytes']}" for n, _, v in verdicts if v["over_best"] < 1]
     missing = [
-        f"{n} at {v['bytes']}" for n, v, each in verdicts if at(each, v["bytes"], "rq-wide") is None
+        f"{n} at {v['bytes']}" for n, each, v in verdicts if at(each, v["bytes"], "rq-wide") is None
     ]
     text = f"Ours is ahead in {len(verdicts) - len(behind)} of {len(verdicts)} cases"
     text += f", behind in {', '.join(behind)}." if behind else "."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from poeem.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
+from poeem.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
 from poeem.types import Array, FloatArray
 
 MAX_ROWS_NAMED = 10
@@ -24,6 +26,23 @@ def check_path_text(name: str, path: Any) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{name}: got {str(path)!r}, wanted a path in UTF-8") from None
+
+
+def as_path(path: Any, name: str = "path") -> Path:
+    """Return a path.
+
+    Raises:
+        DtypeError: it is none. InputError: it is empty, or holds a NUL character.
+    """
+    try:
+        found = Path(path)
+    except TypeError:
+        raise DtypeError(f"{name}: got {path!r}, wanted a path") from None
+    if not os.fspath(path):
+        raise InputError(f"{name}: got an empty one, wanted the name of a file or folder")
+    if "\0" in str(found):
+        raise InputError(f"{name}: got {path!r}, wanted one without a NUL character")
+    return found
 
 
 def seed_in_range(number: int) -> int:
@@ -111,4 +130,5 @@ def check_vectors(
         raise ShapeError(f"{name}: got width {array.shape[-1]}, wanted {dim}")
     # A single vector is one row.
     check_finite(name, array if array.ndim > 1 else array[None], first_row)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    # A view may start in the middle of a number: what reads floats wants them in their places.
+    return np.require(array, np.float32, ["C", "A"])

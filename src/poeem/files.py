@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
 import tempfile
 import threading
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poeem.errors import InputError, SaveError
 
+_NAME_BYTES = 200
+
+UNREADABLE = (
+    OSError,
+    ValueError,  # also of decoding
+    TypeError,
+    AttributeError,  # a member of a .npz that is no array
+    LookupError,
+    EOFError,
+    MemoryError,
+    RuntimeError,  # a .zip of a kind that Python cannot read, or with a password
+    SyntaxError,  # of an array's header
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What NumPy and zipfile raise for damaged .npy and .npz files."""
+
 _HELD: dict[tuple[int, int], int] = {}
 """Device and number of each folder that this process holds -> the thread that does."""
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error of `UNREADABLE` says, but for NumPy's advice to load it unsafely."""
+    text = str(error) or type(error).__name__
+    return "no array, or one of Python objects" if "allow_pickle" in text else text
 
 
 @contextmanager
@@ -30,7 +59,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     try:
         _refuse_devices(target)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        # The name may be as long as the system allows, the temporary one no longer.
+        short = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{short}.", suffix=".tmp")
         os.close(handle)
     except OSError as error:
         raise SaveError(f"{target}: cannot write there: {error}") from error

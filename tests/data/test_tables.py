@@ -74,7 +74,7 @@ def test_if_all_rows_are_bad_skipping_them_is_an_error(
     tmp_path: Path, write_text: Callable[..., Any]
 ) -> None:
     config = write_text(tmp_path / "t.csv", "user,item\n,1\n1\n", on_bad_rows="skip")
-    with pytest.raises(DataError, match="none of the 2 rows can be read"):
+    with pytest.raises(DataError, match=r"2 of 2 rows cannot be read: .*; none is left"):
         load_interactions(config)
 
 

@@ -114,7 +114,11 @@ def test_what_is_no_text_set(tmp_path):
         ({"queries": [{"id": "x"}]}, "queries.jsonl", "no text"),
         ({"queries": [{"id": "x", "text": " "}]}, "queries.jsonl", "no text"),
         ({"answers": ["7"]}, "qrels.tsv", "no query, document and grade"),
-        ({"answers": [("7", "b", "much")]}, "qrels.tsv", "no UTF-8 or a grade that is no number"),
+        (
+            {"answers": [("7", "b", "much")]},
+            "qrels.tsv",
+            "no UTF-8, or no query, document and grade in this order",
+        ),
         ({"answers": [("7", "b", "nan")]}, "qrels.tsv", "no query, document and grade"),
         ({"answers": [("6", "b", "1")]}, "qrels.tsv", "a query that is not in queries.jsonl"),
         ({"answers": [("7", "d", "1")]}, "qrels.tsv", "a document that is not in docs.jsonl"),

@@ -92,6 +92,13 @@ def test_nothing_changes_where_all_are_used():
     assert torch.equal(layer.codebooks, books)
 
 
+def test_codebooks_that_are_frozen_by_hand_stay():
+    layer, vectors, codes, _ = layer_with_unused(family="residual")
+    books = layer.requires_grad_(False).codebooks.clone()
+    assert torch.equal(layer.use_all_codewords(vectors, codes), codes)
+    assert torch.equal(layer.codebooks, books)
+
+
 def test_few_vectors_leave_some_unused():
     layer, vectors, codes, _ = layer_with_unused(family="residual")
     few = layer.use_all_codewords(vectors[:3], codes[:3])

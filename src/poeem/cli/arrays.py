@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from poeem.errors import InputError
+from poeem.files import UNREADABLE, reason
 from poeem.types import Array
 
 
@@ -22,12 +23,17 @@ def load_array(flag: str, path: Path) -> Array:
         InputError: no such file, or not one array without Python objects.
     """
     try:
+        with path.open("rb") as file:  # NumPy leaves a .zip open that it cannot read
+            is_zip = file.read(2) == b"PK"
+        if is_zip:
+            raise InputError(f"{flag}: {path} holds several arrays, wanted a .npy file of one")
         array: Any = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{flag}: {path} is not a .npy array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{flag}: {path} holds several arrays, wanted a .npy file of one")
-    return array
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"{flag}: {path} is not a .npy array: {reason(error)}") from error
+    found: Array = array
+    return found
 
 
 def read_lines(flag: str, path: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -71,14 +73,24 @@ def reported(function: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             _end(_missing(error))
         except OSError as error:
-            if error.filename is None:
+            if error.filename is not None:
+                _end(InputError(f"{error.filename}: {error.strerror}"))
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            _end(InputError(f"{error.filename}: {error.strerror}"))
+            _forget_output()
+            _end(SaveError(f"what this prints cannot be written: {error.strerror}"))
         except KeyboardInterrupt:
             sys.stderr.write("error: stopped by you\n")
             raise SystemExit(INTERRUPTED) from None
 
     return wrapper
+
+
+def _forget_output() -> None:
+    """Let what is left of the output go nowhere, or Python would fail to write it once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _end(error: PoeemError) -> None:

@@ -191,11 +191,28 @@ def _plain(array: Any) -> Any:
         or pa.types.is_large_binary(array.type)
         or str(array.type) in ("string_view", "binary_view")
     ):
-        try:
-            array = array.cast(pa.binary()).cast(pa.string())
-        except pa.ArrowInvalid as error:
-            raise DataError(f"text that is not UTF-8: {error}") from error
-    return array
+        array = array.cast(pa.binary())
+    return _utf8(array)
+
+
+def _utf8(array: Any) -> Any:
+    """Return text without what is no UTF-8, which becomes null; Parquet files may hold some."""
+    pa = import_arrow().pa
+    if not (pa.types.is_string(array.type) or pa.types.is_binary(array.type)):
+        return array
+    try:
+        text = array.cast(pa.string())
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array(map(_decoded, array.cast(pa.binary()).to_pylist()), pa.string())
+    return text
+
+
+def _decoded(text: bytes | None) -> str | None:
+    try:
+        return None if text is None else text.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _numbers(name: str, array: Any) -> tuple[NDArray[np.float64], IntArray | None]:

@@ -129,7 +129,8 @@ def load_interactions(config: DataConfig, progress: Progress | None = None) -> I
         raise _unparsable(name, table, problems, num_bad)
     keep = ~problems.bad
     if not keep.any():
-        raise DataError(f"{name}: none of the {num_bad:,} rows can be read")
+        why = str(_unparsable(name, table, problems, num_bad)).split(". Mend them")[0]
+        raise DataError(f"{why}; none is left")
     if config.min_rating is not None and parsed.ratings is not None:
         keep &= parsed.ratings >= config.min_rating
         if not keep.any():

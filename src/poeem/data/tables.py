@@ -11,8 +11,6 @@ import codecs
 import csv
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 
 from poeem.data.arrow import import_arrow
 from poeem.errors import DataError, MissingColumnError, UnparsableRowsError
+from poeem.files import UNREADABLE, reason
 from poeem.types import IntArray
 
 Progress = Callable[[int, int], None]
@@ -123,8 +122,8 @@ def _read_npz(path: Path, wanted: Columns) -> dict[str, Any]:
             arrays = {name: np.atleast_1d(file[name]) for name in names}
     except DataError:
         raise
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path.name}: cannot be read as npz: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path.name}: cannot be read as npz: {reason(error)}") from error
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
         raise DataError(f"{path.name}: got arrays of shapes {shapes}, wanted 1-d of one length")
@@ -232,12 +231,6 @@ def _read_fast(
     # A well-formed file has quotes in pairs; pyarrow would swallow rows after a lone one.
     if num_quotes % 2 or (num_quotes and _quote_within_field(path, layout.delimiter)):
         return None
-    invalid: list[Any] = []
-
-    def skip(row: Any) -> str:
-        invalid.append(row)
-        return "skip"
-
     columns = [str(place) for place in range(num_fields)]
     included = [str(place) for place in places.values()]
     try:
@@ -247,7 +240,6 @@ def _read_fast(
             parse_options=arrow.csv.ParseOptions(
                 delimiter=layout.delimiter,
                 newlines_in_values=num_quotes > 0,
-                invalid_row_handler=skip,
             ),
             convert_options=arrow.csv.ConvertOptions(
                 include_columns=included,
@@ -256,7 +248,7 @@ def _read_fast(
         )
     except arrow.pa.ArrowException:
         return None
-    if invalid or (num_quotes and table.num_rows != _count_lines(path, header_lines)):
+    if num_quotes and table.num_rows != _count_lines(path, header_lines):
         return None  # a field of several lines, or two lone quotes and what is between them
     found = {name: table.column(str(place)).combine_chunks() for name, place in places.items()}
     return RawTable(found, table.num_rows, None, unit="line")

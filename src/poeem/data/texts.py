@@ -198,7 +198,11 @@ def _read_answers(path: Path, queries: _File, documents: _File, config: DataConf
                 continue
             grade = float(cells[2]) if len(cells) > 2 else 1.0
         except ValueError:
-            file.refuse(number, "no UTF-8 or a grade that is no number")
+            file.refuse(
+                number,
+                "no UTF-8, or no query, document and grade in this order (TREC's four columns have "
+                "one too many)",
+            )
             continue
         if len(cells) < 2 or grade != grade:
             file.refuse(number, "no query, document and grade with tabs between")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,11 @@ def check_encoding(encoding: Encoding, dim: int, family: str) -> Encoding:
     if not isinstance(encoding, Encoding):
         raise DtypeError(f"encoding: got {type(encoding).__name__}, wanted a poeem.Encoding")
     beam, weight = encoding.beam, encoding.parallel_weight
-    if type(beam) is not int or not 1 <= beam <= MAX_BEAM:
-        raise ConfigError(f"beam: got {beam!r}, wanted 1 to {MAX_BEAM}")
-    if type(weight) not in (int, float) or not 0 <= weight <= MAX_PARALLEL_WEIGHT:
-        raise ConfigError(f"parallel_weight: got {weight!r}, wanted 0 to {MAX_PARALLEL_WEIGHT}")
+    if not _is_number(beam, Integral) or not 1 <= beam <= MAX_BEAM:
+        raise ConfigError(f"beam: got {beam!r}, wanted an integer, 1 to {MAX_BEAM}")
+    if not _is_number(weight, Real) or not 0 <= weight <= MAX_PARALLEL_WEIGHT:
+        wanted = f"a number, 0 to {MAX_PARALLEL_WEIGHT}"
+        raise ConfigError(f"parallel_weight: got {weight!r}, wanted {wanted}")
     metric = encoding.error_metric
     if metric is not None:
         if family != Family.RESIDUAL:
@@ -88,7 +90,12 @@ def check_encoding(encoding: Encoding, dim: int, family: str) -> Encoding:
         if not is_invertible(metric):
             raise InputError("error_metric: not invertible")
         metric = metric.copy()
-    return Encoding(metric, float(weight), beam)
+    return Encoding(metric, float(weight), int(beam))
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Return whether a value is a number of a kind, NumPy's too; flags are none."""
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 
 def is_invertible(metric: FloatArray) -> bool:

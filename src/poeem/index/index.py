@@ -13,16 +13,14 @@ from typing import Any, overload
 import numpy as np
 
 from poeem import _native
-from poeem.checks import as_array, check_vectors
+from poeem.checks import as_array, as_path, check_vectors
 from poeem.config import SearchConfig
 from poeem.errors import (
     ChangedIndexError,
     CodesError,
     ConfigError,
     CorruptIndexError,
-    DtypeError,
     IdError,
-    InputError,
     SaveError,
     ShapeError,
 )
@@ -91,7 +89,7 @@ class Index:
             ConfigError: verify is none of these.
             DtypeError: path is no path.
         """
-        path = _as_path(path)
+        path = as_path(path)
         contents = read_index(path, verify=Verify.of(verify), in_memory=in_memory)
         if expect is not None:
             check_expected(contents, expect, str(path))
@@ -107,7 +105,7 @@ class Index:
                 belong to the index that is there; what was at `path` is untouched.
             DtypeError: path is no path.
         """
-        path = _as_path(path)
+        path = as_path(path)
         _check_no_changes(path)
         write_index(self._contents, path)
 
@@ -455,13 +453,3 @@ def _check_no_changes(path: Path) -> None:
             f"{path}: not written, {beside.name} is for changes of the index that is there (or "
             "was); put this one in its place with poeem.swap_index(path, index)"
         )
-
-
-def _as_path(path: Any) -> Path:
-    try:
-        found = Path(path)
-    except TypeError:
-        raise DtypeError(f"path: got {path!r}, wanted a path") from None
-    if "\0" in str(found):
-        raise InputError(f"path: got {path!r}, wanted one without a NUL character")
-    return found

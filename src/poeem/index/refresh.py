@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from poeem.checks import as_array, check_vectors
 from poeem.config import BuildConfig
 from poeem.errors import ConfigError, ShapeError
-from poeem.files import atomic_write
+from poeem.files import UNREADABLE, atomic_write
 from poeem.index.arguments import check_ids
 from poeem.index.builder import build_index, build_index_from_codes
 from poeem.index.index import Index
@@ -171,7 +170,7 @@ def load_checksums(path: str | os.PathLike[str], index: Index) -> Array | None:
     try:
         with _beside(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             of, checksums = str(file["of"]), file["checksums"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+    except UNREADABLE:
         return None
     fits = checksums.shape == (index.num_items,) and checksums.dtype == np.uint64
     return checksums if fits and of == _identity(index) else None

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem.checks import as_path
 from poeem.config import BuildConfig
 from poeem.errors import (
     CorruptIndexError,
@@ -98,7 +99,7 @@ def import_authors_index(
             codebook, assignments beyond the centroids, an id twice, NaN.
         ShapeError, DtypeError, InputError, ConfigError: of rotation and metric.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         header, arrays = _read(path)
         _check(header, arrays)

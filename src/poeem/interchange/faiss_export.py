@@ -14,16 +14,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from poeem.errors import ConfigError, UnsupportedIndexError
+from poeem.checks import as_path
+from poeem.errors import UnsupportedIndexError
 from poeem.files import atomic_write
 from poeem.index import Index
 from poeem.index.codes import decode
+from poeem.index.search_call import check_count
 from poeem.interchange.bits import pack_bits
 from poeem.interchange.faiss_module import require_faiss
 from poeem.interchange.plain import PlainArrays
@@ -50,12 +51,12 @@ def to_faiss(index: Index, *, num_probes: int | None = None) -> Any:
 
     Raises:
         UnsupportedIndexError: the metric is cosine and items differ in length.
-        ConfigError: num_probes < 1.
+        ConfigError: num_probes no integer of at least 1.
         MissingDependencyError: faiss is not installed.
     """
     faiss = require_faiss()
-    if num_probes is not None and num_probes < 1:
-        raise ConfigError(f"num_probes: got {num_probes}, wanted at least 1")
+    if num_probes is not None:
+        num_probes = check_count("num_probes", num_probes, 1, 2**63 - 1)
     arrays = PlainArrays.of(index)
     transforms = []
     if arrays.metric is Metric.COSINE:
@@ -85,7 +86,7 @@ def export_faiss(
     """
     found = to_faiss(index, num_probes=num_probes)
     faiss = require_faiss()
-    with atomic_write(Path(path)) as temporary, open(temporary, "wb") as file:
+    with atomic_write(as_path(path)) as temporary, open(temporary, "wb") as file:
         faiss.write_index(found, faiss.PyCallbackIOWriter(file.write))
 
 

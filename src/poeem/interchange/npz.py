@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from poeem.checks import as_path
 from poeem.config import BuildConfig
-from poeem.errors import CorruptIndexError, NotAnIndexError
-from poeem.files import atomic_write
+from poeem.errors import CorruptIndexError, IndexFileError, NotAnIndexError
+from poeem.files import UNREADABLE, atomic_write, reason
 from poeem.index import Index
 from poeem.interchange.plain import PlainArrays, encoding_of
 from poeem.types import Array, Family, Metric
@@ -54,7 +54,7 @@ def export_npz(index: Index, path: str | os.PathLike[str]) -> None:
         **_pack_titles(plain.titles),
     }
     there = {name: array for name, array in arrays.items() if array is not None}
-    with atomic_write(Path(path)) as temporary, open(temporary, "wb") as file:
+    with atomic_write(as_path(path)) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **there)
 
 
@@ -70,7 +70,7 @@ def import_npz(path: str | os.PathLike[str], *, metric: str | None = None) -> In
         CorruptIndexError: an array is damaged, holds Python objects, is unknown or missing.
         InputError: arrays that do not fit together, as in `build_index_from_codes`.
     """
-    path = Path(path)
+    path = as_path(path)
     arrays = _load(path)
     unknown = sorted(set(arrays) - {*_NEEDED, *_OPTIONAL, *_TITLES})
     missing = [name for name in _NEEDED if name not in arrays]
@@ -118,15 +118,17 @@ def _load(path: Path) -> dict[str, Any]:
                 return {name: _member(path, file, name) for name in file.files}
     except FileNotFoundError:
         raise NotAnIndexError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise NotAnIndexError(f"{path}: not a .npz file: {error}") from None
+    except IndexFileError:
+        raise
+    except UNREADABLE as error:
+        raise NotAnIndexError(f"{path}: not a .npz file: {reason(error)}") from None
 
 
 def _member(path: Path, file: Mapping[str, Any], name: str) -> Array:
     try:
         array: Array = file[name]
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
-        raise CorruptIndexError(f"{path}: {name}: {error}") from None
+    except UNREADABLE as error:
+        raise CorruptIndexError(f"{path}: {name}: {reason(error)}") from None
     return array
 
 

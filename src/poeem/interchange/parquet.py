@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem.checks import as_path
 from poeem.config import BuildConfig
 from poeem.errors import (
     CorruptIndexError,
@@ -48,7 +49,7 @@ def export_parquet(index: Index, folder: str | os.PathLike[str]) -> None:
         MissingDependencyError: pyarrow is not installed.
     """
     pa, parquet = _import_arrow()
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder}: it is there already, wanted the name of a new folder")
     tables = _tables(pa, PlainArrays.of(index))
@@ -81,7 +82,7 @@ def import_parquet(folder: str | os.PathLike[str], *, metric: str | None = None)
         MissingDependencyError: pyarrow is not installed.
     """
     pa, parquet = _import_arrow()
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     items = _read(pa, parquet, folder / ITEMS)
     names = items.column_names
     said = _said(folder / ITEMS, items.schema.metadata or {})

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from poeem import _native
 from poeem.config import SearchConfig
-from poeem.errors import ChangesError, ConfigError
+from poeem.errors import ChangesError, ConfigError, DtypeError
 from poeem.index.calibration import Calibration
 from poeem.index.index import Index
 from poeem.live.places import Places
@@ -31,10 +31,13 @@ def swap_index(path: str | os.PathLike[str], index: Index) -> None:
         index: of any quantizer and metric.
 
     Raises:
+        DtypeError: path or index are something else.
         IndexFileError: the file, or what is beside it, cannot be used, or a writer has it open.
         SaveError: the system refused; the file is as it was.
     """
     places = Places.of(path)
+    if not isinstance(index, Index):
+        raise DtypeError(f"index: got {type(index).__name__}, wanted a poeem.Index")
     if not os.path.exists(places.changes):
         index.save(path)
         return
@@ -90,7 +93,10 @@ class LiveIndex:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open it to read; a writer cannot be in two processes."""
         if not isinstance(self._source, Reader):
-            raise ConfigError("pickle: got the writer of an index; wanted one opened read_only")
+            raise ConfigError(
+                "pickle, copy: got the writer of an index, of which there is one; wanted one "
+                "opened read_only"
+            )
         return _open_to_read, (str(self._path),)
 
     def search(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poeem.errors import DtypeError, InputError
+from poeem.checks import as_path
 from poeem.index.contents import CHANGES_SUFFIX
 
 
@@ -21,14 +21,9 @@ class Places:
         """Follow links: what is beside an index is beside the file itself.
 
         Raises:
-            DtypeError: path is no path. InputError: it holds a NUL character.
+            DtypeError: path is no path. InputError: it is empty, or holds a NUL character.
         """
-        try:
-            return cls(Path(path).resolve())
-        except TypeError:
-            raise DtypeError(f"path: got {path!r}, wanted a path") from None
-        except ValueError:
-            raise InputError(f"path: got {path!r}, wanted one without a NUL character") from None
+        return cls(as_path(path).resolve())
 
     @property
     def changes(self) -> Path:

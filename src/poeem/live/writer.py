@@ -242,10 +242,9 @@ class Writer:
         if self._process != os.getpid():
             raise ConfigError("index: opened by the parent process, wanted it opened in this one")
         if not self._usable:
-            raise ConfigError(
-                "index: closed, or it is not known how much of a failed change is on the disk; "
-                "wanted it opened again"
-            )
+            unknown = "it is not known how much of a failed change is on the disk"
+            why = unknown if self._lock.held else "closed"
+            raise ConfigError(f"index: {why}; wanted it opened again")
 
 
 class Reader:

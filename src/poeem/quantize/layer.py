@@ -240,7 +240,7 @@ class IndexLayer(LayerCodes):
 
         Returns:
             The codes, int64 [n, num_subspaces]. Every codeword is used, unless few vectors share
-            theirs or lose anything.
+            theirs or lose anything, or the codebooks are frozen by hand.
 
         Raises:
             NotWarmError: before the warm start. ShapeError, DtypeError, NonFiniteError, InputError:
@@ -253,6 +253,8 @@ class IndexLayer(LayerCodes):
         if lists is not None:
             check_numbers("lists", lists, (len(x),), self.num_lists)
             residuals = residuals - self.centroids[lists]
+        if not self.codebooks.requires_grad:  # frozen by hand: they stay
+            return codes
         found, books = self.family.with_all_used(residuals, codes, self.codebooks.detach())
         self.codebooks.copy_(books)
         return found

@@ -7,6 +7,7 @@ import functools
 import operator
 from collections.abc import Callable
 from enum import IntEnum
+from numbers import Integral
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
@@ -127,13 +128,14 @@ class LayerState(nn.Module):
             )
         return vectors.to(self.codebooks.dtype)
 
-    def _checked_beam(self, beam: int | None) -> int:
+    def _checked_beam(self, beam: Any) -> int:
         """Return the beam asked for, or the configured one for None."""
         if beam is None:
             return self.config.beam
-        if isinstance(beam, bool) or not isinstance(beam, int) or not 1 <= beam <= 256:
+        number = isinstance(beam, Integral) and not isinstance(beam, bool)
+        if not number or not 1 <= beam <= 256:
             raise ConfigError(f"beam: got {beam!r}, wanted an integer, 1 to 256")
-        return beam
+        return int(beam)
 
     def _require_warm(self, what: str) -> None:
         if self.phase is not Phase.JOINT:

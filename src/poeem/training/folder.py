@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import os
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from poeem.config import Config
 from poeem.config_file import read_toml, write_config
 from poeem.errors import CheckpointError, ConfigError, IdError, SaveError
 from poeem.evaluation.metrics import Grouped
-from poeem.files import atomic_write
+from poeem.files import UNREADABLE, atomic_write, reason
 from poeem.index.own_ids import lead_titles
 from poeem.types import Array, IntArray
 
@@ -217,7 +216,8 @@ class Catalogue:
             CheckpointError: missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, as NumPy leaves a file open where it fails.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
                 return cls(
                     _unpack("user_ids", arrays),
                     _unpack("item_ids", arrays),
@@ -227,8 +227,8 @@ class Catalogue:
                         for name in _TEXTS
                     },
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        except UNREADABLE as error:
+            raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
 
     def require_same(self, other: Catalogue, path: Path) -> None:
         """Check that `other` has the same users, items, histories and texts.

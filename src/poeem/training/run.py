@@ -197,10 +197,15 @@ def _check_catalogue(config: Config, prepared: Prepared, joint: bool) -> None:
     """Say before an hour of training what the warm start would say after it."""
     wanted = max(config.layer.num_codewords, config.layer.num_lists)
     if joint and prepared.pairs.num_items < wanted:
-        raise DataError(
-            f"items: got {prepared.pairs.num_items}, wanted at least {wanted}, the larger of "
-            f"num_codewords and num_lists; set fewer of them"
-        )
+        raise DataError(few_items(prepared.pairs.num_items, wanted))
+
+
+def few_items(have: int, wanted: int) -> str:
+    """Say that a catalogue is too small, and what to do."""
+    return (
+        f"items: got {have}, wanted at least {wanted}, the larger of num_codewords and num_lists; "
+        "set fewer of them, say with --num-codewords 16"
+    )
 
 
 @contextmanager

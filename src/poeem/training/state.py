@@ -295,6 +295,11 @@ def _device(name: str) -> torch.device:
         raise ConfigError(
             f"TrainConfig.device: got {name!r}, wanted cpu, cuda or cuda:N"
         ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"TrainConfig.device: got {name!r}, wanted cpu, cuda or cuda:N; nothing here was tried "
+            "on another kind of device"
+        )
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"TrainConfig.device: got {name!r}, but torch finds no CUDA device here")
     return device

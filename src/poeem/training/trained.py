@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from poeem.checks import as_path
 from poeem.config import BuildConfig, Config, SearchConfig
-from poeem.errors import ConfigError, DtypeError, InputError, LineageError
+from poeem.errors import ConfigError, DtypeError, InputError, LineageError, NotWarmError
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
@@ -53,7 +54,7 @@ class TrainedRun:
         Raises:
             CheckpointError: there is no run, or it cannot be read.
         """
-        files = RunFolder(Path(folder))
+        files = RunFolder(as_path(folder, "folder"))
         config = files.read_config()
         state, catalogue = read_model(files.checkpoint), Catalogue.load(files.ids)
         state.model.texts = text_tables(
@@ -84,13 +85,13 @@ class TrainedRun:
         Raises:
             IdError: an id that is not in the training data.
             ConfigError: a history or texts, for a model that knows users by id alone.
-            DtypeError: texts that are not a list of strings; one string for a list of ids.
+            DtypeError: texts that are not a list of strings; no list of ids, or a nested one.
         """
         if sum(part is not None for part in (users, history, texts)) != 1:
             raise ConfigError("query_vectors: wanted either users, history or texts")
         for argument, given in (("users", users), ("history", history)):
-            if isinstance(given, (str, bytes)):
-                raise DtypeError(f"{argument}: got one string, {given!r}, wanted a list of ids")
+            if given is not None:
+                _check_id_list(argument, given)
         if texts is not None:
             _check_texts(texts)
             table = token_table(self.config.model, texts)
@@ -108,7 +109,7 @@ class TrainedRun:
                     "history: this model was trained with query_tower = 'id' and knows only the "
                     "users of its training data; train with --query-tower history"
                 )
-            items = self.catalogue.item_numbers(history or ())
+            items = self.catalogue.item_numbers(() if history is None else history)
             known = Grouped(np.array([0, len(items)]), items)
             numbers = np.array([-1])
         kept = _latest(known, self.config.model.max_history)
@@ -216,6 +217,11 @@ def build_run(
     settings = settings or run.config.build
     if run.state.layer is None:
         raise InputError(f"{folder}: a float twin, which has no index layer to build from")
+    if not run.state.is_warm:
+        raise NotWarmError(
+            f"{folder}: stopped before its index joined in, so there is none to build; go on with: "
+            f"poeem train --out {folder} --resume"
+        )
     ids, vectors = run.catalogue.index_ids(), run.state.model.all_items()
     index = build_index(
         run.state.quantizer(),
@@ -394,6 +400,18 @@ def search_numbers(
     order = np.argsort(stored, kind="stable")
     places = np.searchsorted(stored[order], found.ids).clip(max=len(stored) - 1)
     return SearchResult(np.where(found.ids == -1, -1, numbers[order[places]]), found.scores)
+
+
+def _check_id_list(argument: str, given: Any) -> None:
+    """Raise DtypeError unless this is a flat list of ids."""
+    if isinstance(given, (str, bytes)):
+        raise DtypeError(f"{argument}: got one string, {given!r}, wanted a list of ids")
+    if not hasattr(given, "__iter__") or not hasattr(given, "__len__"):
+        raise DtypeError(f"{argument}: got {given!r}, wanted a list of ids")
+    nested = next((v for v in given if isinstance(v, (list, tuple, set, np.ndarray))), None)
+    if nested is not None:
+        more = "; a history is that of one user" if argument == "history" else ""
+        raise DtypeError(f"{argument}: got lists within a list, wanted a flat list of ids{more}")
 
 
 def _check_texts(texts: Sequence[str]) -> None:
