@@ -7,6 +7,8 @@ The settings are the command line's defaults; what is set here says only how to 
   on, since most of them rated all their films on one day.
 - tldr-pages: a fifth of the queries is test, drawn at random; queries and pages are read by one
   tower of hashed tokens.
+- wordnet-gloss: the same; of 117,659 glosses each is asked for by its words. None of the settings was
+  chosen on it but `refit_below` of texts.
 - online-retail: the last fifth of all pairs by time is test. Model and training are those of
   `poeem demo`, made for this table, whose query is the mean of what a customer bought: its float
   vectors are the better ones, and the harder to beat.
@@ -33,6 +35,7 @@ SETS: dict[str, dict[str, dict[str, Any]]] = {
     "amazon-book-kgat": {},
     "movielens-1m": {"data": {"rating_column": "rating", "min_rating": 4.0, "split": "random"}},
     "tldr-pages": {},
+    "wordnet-gloss": {},
     "online-retail": {name: DEMO.to_dict()[name] for name in ("model", "train")},
 }
 
