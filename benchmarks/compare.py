@@ -7,7 +7,7 @@ The settings are the command line's defaults; what is set here says only how to 
   on, since most of them rated all their films on one day.
 - tldr-pages: a fifth of the queries is test, drawn at random; queries and pages are read by one
   tower of hashed tokens.
-- wordnet-gloss: the same; of 117,659 glosses each is asked for by its words. None of the settings was
+- wordnet-gloss: the same; each of 117,659 glosses asks for its words. None of the settings was
   chosen on it but `refit_below` of texts.
 - online-retail: the last fifth of all pairs by time is test. Model and training are those of
   `poeem demo`, made for this table, whose query is the mean of what a customer bought: its float

@@ -12,7 +12,7 @@ COMPARED = {
     "movielens-1m": "3,533 films",
     "online-retail": "3,665 goods",
     "tldr-pages": "7,425 pages of text",
-    "wordnet-gloss": "117,659 glosses",
+    "wordnet-gloss": "117,659 sets of words",
 }
 
 

@@ -31,12 +31,19 @@ from poeem import _native
 from poeem.index import active_kernel, build_index_from_codes
 
 
-def scored(folder: Path, queries: np.ndarray, probes: list[int], family: str) -> dict[str, Any]:
+def scored(
+    folder: Path,
+    queries: np.ndarray,
+    probes: list[int],
+    family: str,
+    kernel: str = "",
+    metric: str = "ip",
+) -> dict[str, Any]:
     """Return items scored in float by a query, for some k and probes."""
     names = ["codes", "codebooks", "lists", "centroids"]
     files = {name: folder / f"{name}.npy" for name in names}
     arrays = {name: np.load(file) for name, file in files.items() if file.exists()}
-    index = build_index_from_codes(**arrays, family=family, renumber=True)
+    index = build_index_from_codes(**arrays, family=family, metric=metric, renumber=True)
     found = {}
     for num_probes in probes:
         for k in (10, 100, 1000):
@@ -46,6 +53,7 @@ def scored(folder: Path, queries: np.ndarray, probes: list[int], family: str) ->
                 k=k,
                 num_probes=num_probes,
                 num_threads=1,
+                kernel=kernel,
             )
             label = f"k = {k}" + (f", {num_probes} probes" if num_probes else "")
             found[label] = {
@@ -80,6 +88,11 @@ def main() -> None:
             prepare_residuals(lists, source, num_bytes)
             label = f"{num_bytes} bytes, {options.lists} lists"
             results[label] = scored(lists, queries, options.probes, "product")
+            if num_bytes == options.bytes[0]:  # where there is no shortlist
+                few = options.probes[:1]
+                for kernel, metric in (("avx2", "ip"), ("", "l2"), ("", "cosine")):
+                    other = f"{label}, {kernel or metric}"
+                    results[other] = scored(lists, queries, few, "product", kernel, metric)
         prepare_costly(flat, source, options.bytes[0], "residual", 0.0)
         label = f"{options.bytes[0]} bytes, residual codes"
         results[label] = scored(flat / "residual", queries, [0], "residual")

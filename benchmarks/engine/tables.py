@@ -52,7 +52,8 @@ def milliseconds(figures: dict[str, Any], case: str) -> float:
 
 def times(figures: dict[str, Any], ours: dict[str, Any], case: str) -> str:
     """Return how many times as long a rival takes as we do."""
-    return f"{milliseconds(figures, case) / milliseconds(ours, case):.1f}"
+    ratio = milliseconds(figures, case) / milliseconds(ours, case)
+    return f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
 def flat(name: str) -> str:
@@ -84,7 +85,8 @@ def flat(name: str) -> str:
     }
     tails = ", ".join(
         f"{each['rivals'][best]['one, 1 thread']['p99_ms']:.3f} (IndexPQ "
-        f"{each['rivals']['faiss pq8']['one, 1 thread']['p99_ms']:.3f})"
+        f"{each['rivals']['faiss pq8']['one, 1 thread']['p99_ms']:.3f}, fast scan "
+        f"{each['rivals']['faiss 4-bit fast scan']['one, 1 thread']['p99_ms']:.3f})"
         for each in found["results"].values()
     )
     return (
@@ -93,7 +95,21 @@ def flat(name: str) -> str:
         + f"\n\nOf the 10 true neighbours among the 100 found, at {', '.join(found['results'])}: "
         f"ours {recall[best]}; fast scan's {recall['faiss 4-bit fast scan']}. "
         f"{residual_codes(found, recall)}p99 of one query, 1 thread: {tails} ms."
+        f"{by_two_threads(found, best)}"
     )
+
+
+def by_two_threads(found: dict[str, Any], ours: str) -> str:
+    """Return our wall time by one thread and by two, if that was measured."""
+    parts = []
+    for label, way in (("one query", "one"), ("batch", "batch")):
+        pairs = [
+            [each["rivals"][ours].get(f"{way}, {n} thread", {}).get("p50_ms") for n in (1, 2)]
+            for each in found["results"].values()
+        ]
+        if all(None not in pair for pair in pairs):
+            parts.append(f"{label} " + ", ".join(f"{one:.3f} and {two:.3f}" for one, two in pairs))
+    return f" Ours by one and by two threads, wall time: {'; '.join(parts)} ms." if parts else ""
 
 
 def residual_codes(found: dict[str, Any], recall: dict[str, str]) -> str:
@@ -214,17 +230,23 @@ def encoding() -> str:
     return on(found) + table([*head, "error, ours / Faiss"], rows)
 
 
+AS_LARGE = 1.06
+"""So many times a rival's bytes an index of ours may have to be called as large."""
+
+
 def ratios_at_recalls(
     found: dict[str, Any], rival: str, case: str
 ) -> list[tuple[float, float, float]]:
     """Return at each recall of the rival's that we reach, the lowest first, what our fastest does.
 
-    Its recall, how many times as long as ours it takes, and our recall.
+    Its recall, how many times as long as ours it takes, and our recall. Of ours those count whose
+    index has no more bytes, but for `AS_LARGE`.
     """
+    room = AS_LARGE * found["rivals"][rival]["index_bytes"]
     ours = [
         point
         for name, each in found["rivals"].items()
-        if name.startswith("poeem")
+        if name.startswith("poeem") and each["index_bytes"] <= room
         for point in each["points"]
     ]
     ratios = []
@@ -269,7 +291,8 @@ def curves(name: str) -> str:
             cells = [rival, size, f"{one['recall']:.3f}", f"{kind} {one['our_recall']:.3f}"]
             rows.append([*cells, f"{one['times_ours']:.1f}", f"{batch['times_ours']:.1f}"])
     sweep = "".join(
-        f"\n\n{rival} at each of its recalls, {case}, beside our fastest: "
+        f"\n\n{rival} at each of its recalls, {case}, beside our fastest index of as many bytes "
+        f"(at most {AS_LARGE - 1:.0%} more): "
         f"{along(found, rival, case)}."
         for rival in ("faiss ivfpq", "scann", "scann, 4 times the leaves")
         if rival in found["at_equal_recall"]

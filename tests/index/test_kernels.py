@@ -343,3 +343,15 @@ def test_few_items_are_scored_in_float(kernel, num_lists):
             assert count == len(queries) * shape.num_items  # it has no bounds
         else:
             assert 10 <= count / len(queries) < 0.01 * shape.num_items
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_few_more_than_k_are_scored_in_float_where_few_lists_are_probed(kernel, metric):
+    index, queries = random_index(Shape(metric, 200_000, 8, 256, 2, 50)), random_queries(20, 1, 16)
+    settings = {"queries": queries, "k": 100, "num_probes": 2, "kernel": kernel}
+    count = _native.count_scored(index._arrays, num_threads=1, **settings) / len(queries)
+    if kernel == "scalar":
+        assert count > 30 * 100  # it has no bounds
+    else:
+        has_shortlist = kernel.startswith("avx512") and metric == "ip"
+        assert 100 <= count < (4 if has_shortlist else 12) * 100
