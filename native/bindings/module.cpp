@@ -83,10 +83,8 @@ std::tuple<Output<std::int64_t, 2>, Output<float, 2>> search_segments(
   request.num_scored = num_scored;
   auto ids = new_array<std::int64_t, 2>({queries.shape(0), static_cast<std::size_t>(k)});
   auto scores = new_array<float, 2>({queries.shape(0), static_cast<std::size_t>(k)});
-  {
-    const ReleasedToSearch released;
-    poeem::search(segments.get(), widens, request, ids.data(), scores.data());
-  }
+  released_to_search(request,
+                     [&] { poeem::search(segments.get(), widens, request, ids.data(), scores.data()); });
   return {ids, scores};
 }
 

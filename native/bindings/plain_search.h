@@ -97,6 +97,24 @@ T* data_of(nb::handle array) {
   return data;
 }
 
+// Whether a signal's handler has raised, as that of Ctrl-C does. Handlers run in the main thread alone.
+inline bool python_is_interrupted() {
+  const nb::gil_scoped_acquire acquire;
+  return PyErr_CheckSignals() != 0;
+}
+
+// Search without the interpreter, until done or a handler raises.
+template <class Search>
+void released_to_search(poeem::SearchRequest& request, const Search& search) {
+  request.is_interrupted = python_is_interrupted;
+  try {
+    const ReleasedToSearch released;
+    search();
+  } catch (const poeem::Interrupted&) {
+    throw nb::python_error();
+  }
+}
+
 // None where an argument is not plainly right. num_items: there are to find. search(request, ids, scores): does it.
 template <class Search>
 nb::object search_plainly(const poeem::IndexView& view, std::int64_t num_items, nb::handle queries, nb::handle k,
@@ -120,10 +138,7 @@ nb::object search_plainly(const poeem::IndexView& view, std::int64_t num_items, 
   const nb::object scores = numpy.new_array(shape, numpy.float32);
   auto* to_ids = data_of<std::int64_t>(ids);
   auto* to_scores = data_of<float>(scores);
-  {
-    const ReleasedToSearch released;
-    search(request, to_ids, to_scores);
-  }
+  released_to_search(request, [&] { search(request, to_ids, to_scores); });
   return nb::make_tuple(ids, scores);
 }
 

@@ -1,8 +1,10 @@
 #include "poeem/search.h"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "arithmetic/arithmetic.h"
@@ -207,6 +209,28 @@ class Worker {
   ScratchVector<RowScan> rows_;
 };
 
+// Whether the caller wants no more of a search that takes long.
+class Watch {
+ public:
+  explicit Watch(const SearchRequest& request)
+      : asked_(request.is_interrupted), patience_(request.patience_ms), caller_(std::this_thread::get_id()) {}
+
+  void check() {
+    if (asked_ == nullptr || std::this_thread::get_id() != caller_) return;
+    const Clock::time_point now = Clock::now();
+    if (now < next_) return;
+    if (next_ != Clock::time_point() && asked_()) throw Interrupted();
+    next_ = now + patience_;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool (*asked_)();
+  std::chrono::milliseconds patience_;
+  std::thread::id caller_;
+  Clock::time_point next_;  // of the calling thread; a call of one task looks at no clock
+};
+
 // The k best of the maximum over heads are all among the k best of some head.
 void keep_best_of_each_id(ScratchVector<Candidate>& merged) {
   // Stable: of equal scores (0 and -0 are equal) the first head's stays.
@@ -252,9 +276,11 @@ void search(const std::vector<Segment>& segments, bool widens, const SearchReque
       merges ? static_cast<std::size_t>(request.num_queries * parts) : 0);
 
   const std::int64_t num_tasks = plan.num_groups * parts;
+  Watch watch(request);
   const auto work = [&](TaskCounter& tasks) {
     Worker worker(segments, request, kernel, plan);
     for (std::int64_t task = tasks.next(); task < num_tasks; task = tasks.next()) {
+      if (task > 0) watch.check();
       const std::int64_t part = task % parts;
       const std::int64_t begin = task / parts * plan.group_queries;
       const std::int64_t end = std::min(begin + plan.group_queries, request.num_queries);

@@ -213,6 +213,37 @@ bool allocates_per_query(const Index& index, std::mt19937& random) {
   return count(1) > 1 || count(1) > 1;
 }
 
+// A search stops where its caller says so, by one thread or several, and goes on where it does not.
+bool stops_when_asked(std::mt19937& random) {
+  const Index index({1000, 4, 256, 0, Metric::kInnerProduct, false}, random);
+  constexpr std::int64_t kQueries = 1000;
+  const std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
+  poeem::SearchRequest request;
+  request.queries = queries.data();
+  request.num_queries = kQueries;
+  request.k = 3;
+  request.patience_ms = 0;
+  std::vector<std::int64_t> ids(kQueries * 3);
+  std::vector<float> scores(ids.size());
+  static int num_asked;
+  for (request.num_threads = 1; request.num_threads <= 3; ++request.num_threads)
+    for (const int wanted : {1, 3, 1 << 30}) {
+      static int at;
+      at = wanted;
+      num_asked = 0;
+      request.is_interrupted = [] { return ++num_asked == at; };
+      bool stopped = false;
+      try {
+        poeem::search(index.view, request, ids.data(), scores.data());
+      } catch (const poeem::Interrupted&) {
+        stopped = true;
+      }
+      // With several threads the calling one may get too few tasks to ask so often.
+      if (stopped != (num_asked == wanted) || (request.num_threads == 1 && stopped != (wanted < 4))) return false;
+    }
+  return true;
+}
+
 // What a kernel looks at: poeem::Look, or 4-bit codes.
 constexpr int kNibbles = poeem::kNumLooks;
 
@@ -474,6 +505,10 @@ int main(int argc, char** argv) {
       }
     }
   if (!first_looks_agree(random)) return 1;
+  if (!stops_when_asked(random)) {
+    std::printf("a search does not stop when asked\n");
+    return 1;
+  }
   for (std::int64_t columns : {1, 2, 3, 8, 31, 128})
     for (int look = 0; look <= kNibbles; ++look)
       for (int variant = 0; variant < 4; ++variant)

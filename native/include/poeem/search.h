@@ -24,9 +24,16 @@ struct SearchRequest {
   // fewer than k such items, further lists are visited, best first, until there are k or no more lists.
   const std::uint64_t* allowed = nullptr;
   std::string kernel;               // empty = the best this machine can run
+  // Asked by the calling thread between tasks, so many milliseconds apart: where true, `search` stops and throws Interrupted.
+  // null = nobody is asked.
+  bool (*is_interrupted)() = nullptr;
+  std::int64_t patience_ms = 200;
   // To measure with: the items that were scored in float are added to it; null = nobody asks.
   std::atomic<std::int64_t>* num_scored = nullptr;
 };
+
+// Thrown where SearchRequest::is_interrupted says so; of the answers some may be there.
+struct Interrupted {};
 
 // Some of the items of a search. All segments have one quantizer: everything but items, offsets, codes, ids and norms is
 // taken from the first.
@@ -41,7 +48,7 @@ struct Segment {
 };
 
 // Write the answers to ids and scores, both [num_queries, k], best first, padded with -1 and -inf.
-// Results depend on neither threads nor kernel. Throws Error; joins every thread it started. Offsets of lists are followed as
+// Results depend on neither threads nor kernel. Throws Error or Interrupted; joins every thread it started. Offsets of lists are followed as
 // pointers: whoever made the view has called check_offsets (validate.h).
 void search(const IndexView& index, const SearchRequest& request, std::int64_t* ids, float* scores);
 

@@ -141,7 +141,7 @@ class Index:
 
         Returns:
             ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
-            whose score overflows to NaN is left out.
+            whose score overflows to NaN is left out. Ctrl-C is heeded between groups of queries.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: of queries; rows are named.
