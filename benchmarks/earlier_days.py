@@ -6,7 +6,7 @@ fifth of those is held out. Nothing was chosen on these days but for those whose
 reach into the validation pairs (shares above .64). Ours against exact search over the float twin
 and against the indexes that are best at 32 bytes where all of the table is there.
 
-    python benchmarks/earlier_days.py --seeds 0 1 2
+    python benchmarks/earlier_days.py
 """
 
 from __future__ import annotations
