@@ -30,6 +30,7 @@ from datasets import (
     true_neighbours,
 )
 from rivals import COSTLY, MORE_LEAVES, MORE_LISTS, SUMS
+from tables import milliseconds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
@@ -75,11 +76,6 @@ def sweep(
         for rival in rivals:
             rival.close()
     return points
-
-
-def milliseconds(point: dict[str, Any], case: str) -> float:
-    """Return the median: CPU time of one thread, wall time of several."""
-    return point[case]["cpu_p50_ms" if "1 thread" in case else "p50_ms"]
 
 
 def at_equal_recall(

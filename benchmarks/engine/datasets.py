@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from poeem.index import Index
 
 NUM_QUERIES = 256
 PIECE = 250_000
@@ -260,3 +263,19 @@ def prepare_residuals(folder: Path, source: Source, num_bytes: int) -> None:
     codebooks = faiss.vector_to_array(quantizer.centroids)
     np.save(folder / "codebooks.npy", codebooks.reshape(num_bytes, 256, -1))
     np.save(folder / "codes.npy", np.concatenate(codes))
+
+
+def random_index(
+    items: int, dim: int, num_bytes: int, lists: int, rng: np.random.Generator
+) -> Index:
+    """Return an index of random codes, where what they are does not matter to what is measured."""
+    from poeem.index import build_index_from_codes
+
+    parts: dict[str, Any] = {
+        "codes": rng.integers(256, size=(items, num_bytes), dtype=np.uint8),
+        "codebooks": rng.standard_normal((num_bytes, 256, dim // num_bytes), np.float32),
+    }
+    if lists:
+        parts["centroids"] = rng.standard_normal((lists, dim), dtype=np.float32)
+        parts["lists"] = rng.integers(lists, size=items)
+    return build_index_from_codes(**parts, renumber=True)

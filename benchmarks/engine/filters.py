@@ -17,26 +17,15 @@ from typing import Any
 
 import numpy as np
 from contest import summary
+from datasets import random_index
 
-from poeem.index import Index, active_kernel, build_index_from_codes
+from poeem.index import Index, active_kernel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result
 
 SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 DIM, NUM_SUBSPACES, NUM_QUERIES, K = 64, 8, 64, 100
-
-
-def random_index(items: int, lists: int, rng: np.random.Generator) -> Index:
-    """Return an index of random codes; what they are does not matter to the time of a filter."""
-    parts: dict[str, Any] = {
-        "codes": rng.integers(256, size=(items, NUM_SUBSPACES), dtype=np.uint8),
-        "codebooks": rng.standard_normal((NUM_SUBSPACES, 256, DIM // NUM_SUBSPACES), np.float32),
-    }
-    if lists:
-        parts["centroids"] = rng.standard_normal((lists, DIM), dtype=np.float32)
-        parts["lists"] = rng.integers(lists, size=items)
-    return build_index_from_codes(**parts, renumber=True)
 
 
 def timed(index: Index, queries: np.ndarray, **arguments: Any) -> dict[str, list[float]]:
@@ -75,7 +64,7 @@ def main() -> None:
     queries = rng.standard_normal((NUM_QUERIES, DIM), dtype=np.float32)
     figures: dict[str, Any] = {}
     for label, lists in (("flat", 0), (f"{options.lists} lists", options.lists)):
-        index = random_index(options.items, lists, rng)
+        index = random_index(options.items, DIM, NUM_SUBSPACES, lists, rng)
         probes = options.probes if lists else None
         for share in SHARES:
             flags = rng.random(options.items) < share

@@ -15,25 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import random_index
 
-from poeem.index import Index, active_kernel, build_index_from_codes
+from poeem.index import Index, active_kernel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result
 
 DIM, NUM_QUERIES, K, PROBES = 64, 256, 100, 16
-
-
-def random_index(items: int, num_bytes: int, lists: int, rng: np.random.Generator) -> Index:
-    """Return an index of random codes."""
-    parts: dict[str, Any] = {
-        "codes": rng.integers(256, size=(items, num_bytes), dtype=np.uint8),
-        "codebooks": rng.standard_normal((num_bytes, 256, DIM // num_bytes), np.float32),
-    }
-    if lists:
-        parts["centroids"] = rng.standard_normal((lists, DIM), dtype=np.float32)
-        parts["lists"] = rng.integers(lists, size=items)
-    return build_index_from_codes(**parts, renumber=True)
 
 
 def measure(index: Index, queries: np.ndarray, probes: int | None, rounds: int) -> dict[str, Any]:
@@ -71,7 +60,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for num_bytes in options.bytes:
         for lists in (0, options.lists):
-            index = random_index(options.items, num_bytes, lists, rng)
+            index = random_index(options.items, DIM, num_bytes, lists, rng)
             label = f"{num_bytes} bytes, " + (f"{PROBES} of {lists} lists" if lists else "flat")
             figures[label] = measure(index, queries, PROBES if lists else None, options.rounds)
     settings = {"items": options.items, "dim": DIM, "k": K, "batch": NUM_QUERIES}
