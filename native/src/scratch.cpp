@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kLeastBits = 6;                     // of a size: 64 bytes, a cache line
 constexpr int kMostBits = 18;                     // beyond, asking is nothing beside using it
-constexpr std::size_t kMostKept = std::size_t{4} << 20;  // bytes, of a thread
+constexpr std::size_t kMostKept = std::size_t{16} << 20;  // bytes, of a thread
 constexpr std::align_val_t kAlignment{64};
 
 // Sizes are powers of two. What is free lies in a chain for each.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -221,11 +223,15 @@ def test_the_lists_of_one_query_are_the_best(
 @pytest.mark.parametrize("num_lists", [0, 3, 50])
 @pytest.mark.parametrize("num_subspaces", [16, 17])
 @pytest.mark.parametrize("k", [1, 100, 1000])
-def test_more_items_than_a_shortlist_looks_at(kernel, num_lists, num_subspaces, k):
-    shape = Shape("ip", 50_000, num_subspaces, 256, 1, num_lists, ids="uint32")
-    index = random_index(shape)
+@pytest.mark.parametrize(
+    ("metric", "family"), [("ip", "product"), ("l2", "product"), ("l2", "residual")]
+)
+def test_more_items_than_a_shortlist_looks_at(kernel, num_lists, num_subspaces, k, metric, family):
+    sub_dim = 16 if family == "residual" else 1
+    shape = Shape(metric, 50_000, num_subspaces, 256, sub_dim, num_lists, ids="uint32")
+    index = random_index(dataclasses.replace(shape, family=family))
     for num_probes in (None, 6):
-        assert_engine_is_reference(index, random_queries(1, num_subspaces), k, num_probes)
+        assert_engine_is_reference(index, random_queries(1, index.dim), k, num_probes)
 
 
 @pytest.mark.parametrize("num_codewords", [16, 256])
