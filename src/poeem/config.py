@@ -262,7 +262,8 @@ class TrainConfig(_Checked):
         None,
         "where codes freeze after fewer steps with the index than this, codebooks and codes are "
         "fitted to the vectors once more: they had no time to follow; 0 = never, none = 100, but "
-        "1,000 where items are texts, which share their tokens and so move in every step",
+        "1,000 where items are texts or users are histories, which share tokens or items and so "
+        "move in every step",
         low=0,
     )
     refit_beam: int = setting(

@@ -269,6 +269,14 @@ def test_vectors_of_texts_are_fitted_once_more_after_more_steps(shared):
     assert [one.frozen_epochs for one in found] == [23, 1]  # 990 and 1,035 steps
 
 
+def test_items_of_histories_are_fitted_once_more_after_more_steps():
+    model = ModelConfig(dim=16, query_tower="history")
+    given = dataclasses.replace(config(epochs=50, refit_below=None), model=model)
+    found = [scheduled(new_state(given), num_batches) for num_batches in (2, 22)]
+    assert [one.refit_below for one in found] == [1000, 1000]
+    assert [one.frozen_epochs for one in found] == [23, 1]  # of ids: 90 and 990 steps
+
+
 def test_rate_factor():
     twin = TrainConfig(epochs=10, decay_epochs=4, frozen_epochs=0)
     for joint in (True, False):

@@ -122,6 +122,8 @@ def test_a_mark_says_where_few_steps_are_others():
 
     assert [few(None, n) for n in (1, 50, 500)] == [100, 100, 100]
     assert [few(("q", "d"), n) for n in (19, 20, 199, 200)] == [100, 1000, 1000, 100]
+    config = Config(model=ModelConfig(query_tower="history"))
+    assert [few(None, n) for n in (19, 20, 199, 200)] == [100, 1000, 1000, 100]
     more = LeftOpen(1000)
     assert settings_mark(config, joint=True) != settings_mark(config, joint=True, left=more)
     assert settings_mark(config, joint=False) == settings_mark(config, joint=False, left=more)
@@ -149,20 +151,23 @@ def test_a_mark_knows_whether_later_codewords_are_left_out():
 
 
 @pytest.mark.parametrize("item_tower", ["auto", "id"])
+@pytest.mark.parametrize("query_tower", ["auto", "history"])
 @pytest.mark.parametrize("texts", [None, ("q", "d")])
 @pytest.mark.parametrize("steps_of_an_epoch", [1, 25, 60, 400])
 def test_marks_are_equal_where_and_only_where_the_last_phase_is(
-    texts, item_tower, steps_of_an_epoch
+    texts, query_tower, item_tower, steps_of_an_epoch
 ):
     data, found = Steps(texts, steps_of_an_epoch), {}
-    items_are_ids = texts is None or item_tower == "id"
+    made_of = {"texts": texts is not None and item_tower != "id"}
+    made_of["histories"] = query_tower == "history"
     for frozen in (None, 0, 1, 2, 3):
         for few in (None, 100, 1000):
             train = TrainConfig(epochs=12, warm_start_epoch=6)
             train = dataclasses.replace(train, frozen_epochs=frozen, refit_below=few)
-            config = Config(train=train, model=ModelConfig(item_tower=item_tower))
+            model = ModelConfig(query_tower=query_tower, item_tower=item_tower)
+            config = Config(train=train, model=model)
             mark = settings_mark(config, joint=True, left=left_open(data, config))
-            told = schedule(train, steps_of_an_epoch, items_are_ids=items_are_ids)
+            told = schedule(train, steps_of_an_epoch, **made_of)
             after = (12 - 6 - told.frozen_epochs) * steps_of_an_epoch
             found.setdefault(mark, set()).add((told.frozen_epochs, after < told.refit_below))
     assert all(len(phases) == 1 for phases in found.values()), found

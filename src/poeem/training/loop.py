@@ -16,7 +16,7 @@ from poeem.config import TrainConfig
 from poeem.errors import NonFiniteError, TrainingInterrupted
 from poeem.evaluation.exact import exact_search
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet
-from poeem.models.towers import IdTower
+from poeem.models.towers import HistoryTower, IdTower
 from poeem.quantize.health import ScalarWriter, code_health
 from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
@@ -29,8 +29,9 @@ from poeem.training.state import TrainingState, has_demand_lists
 # Lists by demand: queries they are made with, and, where there is more time, pairs looked at.
 _QUERIES_PER_LIST = 32
 _GUESSES = 2**30
-# Steps with the index after which codewords have followed the vectors, of ids and of texts.
-FEW_STEPS, FEW_STEPS_OF_TEXTS = 100, 1000
+# Steps with the index after which codewords have followed the vectors: of ids, and of what is made
+# of shared parts, as texts and histories are.
+FEW_STEPS, FEW_STEPS_OF_PARTS = 100, 1000
 
 
 def train(
@@ -146,25 +147,34 @@ def scheduled(state: TrainingState, num_batches: int) -> TrainConfig:
     """Return a state's settings with those of the last phase: as told, or by the steps there are.
 
     Few steps with the index do towers and codewords little good, more of the last phase does, and a
-    fit before it. What few is depends on the items: vectors of texts share their tokens and all
-    move in every step, those of ids when their turn comes (DESIGN.md, "The recipe").
+    fit before it. What few is depends on the towers: vectors of texts share their tokens and those
+    of histories their items, so that all move in every step, those of ids when their turn comes
+    (DESIGN.md, "The recipe").
 
     Args:
         num_batches: steps of an epoch.
     """
-    items_are_ids = isinstance(state.model.item_tower, IdTower)
-    return schedule(state.config.train, num_batches, items_are_ids=items_are_ids)
+    texts = not isinstance(state.model.item_tower, IdTower)
+    histories = isinstance(state.model.query_tower, HistoryTower)
+    return schedule(state.config.train, num_batches, texts=texts, histories=histories)
 
 
-def schedule(config: TrainConfig, num_batches: int, *, items_are_ids: bool) -> TrainConfig:
-    """Return settings with those of the last phase; see `scheduled`."""
+def schedule(
+    config: TrainConfig, num_batches: int, *, texts: bool = False, histories: bool = False
+) -> TrainConfig:
+    """Return settings with those of the last phase; see `scheduled`.
+
+    texts: what items are, else ids. histories: what users are. A fit after more steps pays for
+    both, a longer last phase was tried for texts alone.
+    """
     few = config.refit_below
     if few is None:
-        few = FEW_STEPS if items_are_ids else FEW_STEPS_OF_TEXTS
+        few = FEW_STEPS_OF_PARTS if texts or histories else FEW_STEPS
+    short = min(few, FEW_STEPS) if histories and not texts else few
     frozen, after = config.frozen_epochs, config.epochs - config.warm_start_epoch
     if frozen is None:
         frozen = int(config.freezes)
-        if (after - frozen) * num_batches < few:
+        if (after - frozen) * num_batches < short:
             frozen = max(frozen, after // 2)
     return dataclasses.replace(config, frozen_epochs=frozen, refit_below=few)
 

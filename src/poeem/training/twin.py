@@ -20,7 +20,7 @@ from poeem.evaluation.protocol import EvaluationSet
 from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
 from poeem.training.checkpoint import load_checkpoint, save_checkpoint
-from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_TEXTS, evaluate_state, schedule
+from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_PARTS, evaluate_state, schedule
 from poeem.training.objective import is_long, usual_tail_dropout
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
@@ -113,22 +113,24 @@ def _marked_epochs(config: TrainConfig, usual: int | None) -> int | list[int]:
 def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     """Return what settings that are left open come to with these data.
 
-    Of texts more steps are few: 1,000. But where as many are made as make no difference,
-    `refit_below` is 100, as in results from before that.
+    Of texts and histories more steps are few: 1,000. But where as many are made as make no
+    difference, `refit_below` is 100, as in results from before that.
     """
-    items_are_ids = prepared.texts is None or config.model.item_tower == "id"
+    texts = prepared.texts is not None and config.model.item_tower != "id"
+    histories = config.model.query_tower == "history"
     by_id = prepared.texts is None and config.model.query_tower != "history"
     tail = usual_tail_dropout(prepared.pairs, users_are_ids=by_id)
     num_batches = prepared.pairs.num_batches(config.train.batch_size)
     untold = dataclasses.replace(config.train, frozen_epochs=None)
-    frozen = schedule(untold, num_batches, items_are_ids=items_are_ids).frozen_epochs
-    if items_are_ids:
+    usual = schedule(untold, num_batches, texts=texts, histories=histories)
+    frozen = usual.frozen_epochs
+    if not (texts or histories):
         return LeftOpen(FEW_STEPS, frozen, tail)
     told = config.train.frozen_epochs
     steps = config.train.epochs - config.train.warm_start_epoch
     as_before = int(untold.freezes) if told in (None, frozen) else told
     steps = (steps - as_before) * num_batches
-    few = FEW_STEPS_OF_TEXTS if FEW_STEPS <= steps < FEW_STEPS_OF_TEXTS else FEW_STEPS
+    few = FEW_STEPS_OF_PARTS if FEW_STEPS <= steps < FEW_STEPS_OF_PARTS else FEW_STEPS
     return LeftOpen(few, frozen, tail)
 
 
