@@ -102,7 +102,8 @@ def _in_use(found: dict[str, dict[str, Any]]) -> str:
     least, where = 1.0, ""
     for name, each, verdict in _ours(found):
         rows = [r for r in each["rows"] if _is(r, verdict["bytes"], verdict["name"])]
-        used = sum(r["used_codewords"] for r in rows) / len(rows)
+        shares = [r["used_codewords"] for r in rows if "used_codewords" in r]
+        used = sum(shares) / len(shares) if shares else 1.0
         if used < least:
             least, where = used, f" ({name} at {verdict['bytes']})"
     return f"Of our codewords at least {least:.1%}{where} are in use after training."

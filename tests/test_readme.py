@@ -63,9 +63,11 @@ def test_a_comparison_becomes_lines(monkeypatch):
     readme = importlib.import_module("readme")
 
     def mean(num_bytes, name, recall, seconds=None):
-        recalls = {"recall@100": {"mean": recall}}
+        # At 20 the other way round.
+        recalls = {"recall@100": {"mean": recall}, "recall@20": {"mean": 1 - recall}}
         about = {"bytes": num_bytes, "name": name, "label": name.upper(), "figures": recalls}
-        return {**about, "build_cpu_seconds": seconds}
+        kind = "afterwards" if name in ("opq", "rq") else "other"
+        return {**about, "kind": kind, "build_cpu_seconds": seconds}
 
     found = {
         "config": {"layer": {"family": "residual"}},
@@ -101,6 +103,8 @@ def test_a_comparison_becomes_lines(monkeypatch):
             {"seed": 0, "bytes": 8, "name": "opq", "recall@100": 0.2},
             {"seed": 1, "bytes": 8, "name": "opq", "recall@100": 0.3},
             {"seed": 1, "bytes": 8, "name": "paper", "recall@100": 0.33},
+            {"seed": 0, "bytes": 8, "name": "ours-residual", "used_codewords": 0.97},
+            {"seed": 1, "bytes": 8, "name": "ours-residual", "used_codewords": 0.98},
             {"seed": 0, "bytes": 8, "name": "paper", "cannot": "not of this seed"},
         ],
     }
@@ -108,7 +112,10 @@ def test_a_comparison_becomes_lines(monkeypatch):
     cells = ["toys", "8", "2", "0.5000", "0.4000, RQ", "**0.4400**", "**1.100**", "0.880", "1.100"]
     assert lines[2] == "| " + " | ".join([*cells, "6.1 / 0.25"]) + " |"
     assert lines[-1].endswith(
-        "Ours is ahead in 1 of 1 cases. Faiss residual with a wide beam was not run on toys at 8."
+        "Ours is ahead in 1 of 1 cases. Faiss residual with a wide beam was not run on toys at 8. "
+        "Of our codewords at least 97.5% (toys at 8) are in use after training. At recall@20 it is "
+        "behind in toys at 8 (0.800 of the best). Over OPQ+PQ of 8 bytes exact search itself is "
+        "1.667 on toys."
     )
     found["verdicts"][1]["over_best"] = 0.99
     assert "ahead in 0 of 1 cases, behind in toys at 8." in readme.comparison({"toys": found})
