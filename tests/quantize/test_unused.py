@@ -68,8 +68,12 @@ def test_all_are_used_and_nobody_loses(settings):
     before = (vectors - layer.decode(codes, lists)).square().sum(1)
     used = [len(column.unique()) for column in codes.T]
     assert max(used) <= 8
-    kept = codes.clone()
-    found = layer.use_all_codewords(vectors, codes, lists)
+    kept, books = codes.clone(), layer.codebooks.detach().clone()
+    small = None if lists is None else lists.to(torch.uint8)  # as an index stores them
+    found = layer.use_all_codewords(vectors, codes.to(torch.uint8), small)
+    with torch.no_grad():
+        layer.codebooks.copy_(books)
+    assert torch.equal(layer.use_all_codewords(vectors, codes, lists), found)
     assert torch.equal(codes, kept)
     assert [len(column.unique()) for column in found.T] == [16] * 4
     after = (vectors - layer.decode(found, lists)).square().sum(1)

@@ -29,7 +29,7 @@ from poeem.training.fixed_codes import FixedCodesSettings, train_on_fixed_codes
 from poeem.training.loop import evaluate_state
 from poeem.training.prepared import Prepared
 from poeem.training.recipes import OURS, RECIPES, recipe_config
-from poeem.training.run import MakeDisplay, few_items, train_state
+from poeem.training.run import MakeDisplay, too_few_items, train_state
 from poeem.training.state import TrainingState
 from poeem.training.twin import TwinFolder, left_open, query_vectors, settings_mark
 from poeem.types import FloatArray, IntArray, SearchResult
@@ -217,15 +217,13 @@ class Comparison:
             return {**twin.figures(), "bytes_per_item": size, "build_seconds": None}
         if name in COMPARED:
             return measure_rival(name, twin.path, num_bytes, self.num_threads)
-        layer, have = self.config.layer, self.prepared.pairs.num_items
-        wanted = max(layer.num_codewords, layer.num_lists) if name in RECIPES else 0
-        if have < wanted:
-            return {"cannot": few_items(have, wanted)}
         if name == FIXED_CODES:
             try:
                 return self._searched(self._fixed_codes(twin, num_bytes))
             except ConfigError as error:
                 return {"cannot": str(error)}
+        if (lacking := too_few_items(self.config, self.prepared)) is not None:
+            return {"cannot": lacking}
         try:
             config = recipe_config(name, self.config, num_bytes, seed)
             state = twin.joint_state(config)

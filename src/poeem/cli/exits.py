@@ -78,7 +78,7 @@ def reported(function: Callable[..., None]) -> Callable[..., None]:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             _forget_output()
-            _end(SaveError(f"what this prints cannot be written: {error.strerror}"))
+            _end(SaveError(f"output, or a file beside it, cannot be written: {error.strerror}"))
         except KeyboardInterrupt:
             sys.stderr.write("error: stopped by you\n")
             raise SystemExit(INTERRUPTED) from None

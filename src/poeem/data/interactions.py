@@ -129,8 +129,7 @@ def load_interactions(config: DataConfig, progress: Progress | None = None) -> I
         raise _unparsable(name, table, problems, num_bad)
     keep = ~problems.bad
     if not keep.any():
-        why = str(_unparsable(name, table, problems, num_bad)).split(". Mend them")[0]
-        raise DataError(f"{why}; none is left")
+        raise DataError(f"{_reasons(name, table, problems, num_bad)[0]}; none is left")
     if config.min_rating is not None and parsed.ratings is not None:
         keep &= parsed.ratings >= config.min_rating
         if not keep.any():
@@ -209,7 +208,17 @@ def _parse(table: RawTable, config: DataConfig) -> _Parsed:
 def _unparsable(
     name: str, table: RawTable, problems: _Problems, num_bad: int
 ) -> UnparsableRowsError:
-    """Say how many rows cannot be read, why, and on which lines."""
+    """Refuse rows that cannot be read, and say what can be done."""
+    text, lines = _reasons(name, table, problems, num_bad)
+    return UnparsableRowsError(
+        f'{text}. Mend them, or leave them out with on_bad_rows = "skip"', lines[:_MAX_LISTED]
+    )
+
+
+def _reasons(
+    name: str, table: RawTable, problems: _Problems, num_bad: int
+) -> tuple[str, list[int]]:
+    """Say how many rows cannot be read and why; return the lines too, ascending."""
     lines_by_reason: dict[str, list[int]] = {}
     for line, reason in table.malformed.items():
         lines_by_reason.setdefault(reason, []).append(line)
@@ -221,11 +230,7 @@ def _unparsable(
     ]
     total = table.num_rows + len(table.malformed)
     lines = sorted(line for lines in lines_by_reason.values() for line in lines)
-    return UnparsableRowsError(
-        f"{name}: {num_bad:,} of {total:,} rows cannot be read: {'; '.join(parts)}. "
-        f'Mend them, or leave them out with on_bad_rows = "skip"',
-        lines[:_MAX_LISTED],
-    )
+    return f"{name}: {num_bad:,} of {total:,} rows cannot be read: {'; '.join(parts)}", lines
 
 
 def _listed(unit: str, lines: Sequence[int]) -> str:

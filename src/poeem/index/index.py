@@ -122,6 +122,8 @@ class Index:
     ) -> SearchResult:
         """Return the k items of the highest score for each query, ties to the smaller id.
 
+        Ctrl-C ends it between groups of queries.
+
         Args:
             queries: float32 or float16 [dim], [n, dim] or [n, num_heads, dim], an array or a torch
                 tensor. The heads are vectors of one user; an item's score is its maximum over them.
@@ -141,7 +143,7 @@ class Index:
 
         Returns:
             ids int64 [n, k] and scores float32 [n, k], best first; [dim] counts as n = 1. An item
-            whose score overflows to NaN is left out. Ctrl-C is heeded between groups of queries.
+            whose score overflows to NaN is left out.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: of queries; rows are named.

@@ -236,7 +236,8 @@ class IndexLayer(LayerCodes):
         `encode` finds it there is another matter.
 
         Args:
-            vectors, codes, lists: float [n, dim] and what `encode` returned for them.
+            vectors: [n, dim].
+            codes, lists: what `encode` returned for them, integers [n, num_subspaces] and [n].
 
         Returns:
             The codes, int64 [n, num_subspaces]. Every codeword is used, unless few vectors share
@@ -249,10 +250,10 @@ class IndexLayer(LayerCodes):
         x = self._checked(vectors).detach()
         self._require_decodable(lists)
         check_numbers("codes", codes, (len(x), self.num_subspaces), self.num_codewords)
-        residuals = self._rotate(x)
+        codes, residuals = codes.long(), self._rotate(x)
         if lists is not None:
             check_numbers("lists", lists, (len(x),), self.num_lists)
-            residuals = residuals - self.centroids[lists]
+            residuals = residuals - self.centroids[lists.long()]
         if not self.codebooks.requires_grad:  # frozen by hand: they stay
             return codes
         found, books = self.family.with_all_used(residuals, codes, self.codebooks.detach())

@@ -195,13 +195,16 @@ def train_state(
 
 def _check_catalogue(config: Config, prepared: Prepared, joint: bool) -> None:
     """Say before an hour of training what the warm start would say after it."""
-    wanted = max(config.layer.num_codewords, config.layer.num_lists)
-    if joint and prepared.pairs.num_items < wanted:
-        raise DataError(few_items(prepared.pairs.num_items, wanted))
+    lacking = too_few_items(config, prepared)
+    if joint and lacking is not None:
+        raise DataError(lacking)
 
 
-def few_items(have: int, wanted: int) -> str:
-    """Say that a catalogue is too small, and what to do."""
+def too_few_items(config: Config, prepared: Prepared) -> str | None:
+    """Return why a catalogue is too small for an index of these settings, or None."""
+    have, wanted = prepared.pairs.num_items, max(config.layer.num_codewords, config.layer.num_lists)
+    if have >= wanted:
+        return None
     return (
         f"items: got {have}, wanted at least {wanted}, the larger of num_codewords and num_lists; "
         "set fewer of them, say with --num-codewords 16"
