@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 from readme_compared import compared, comparison, headline
-from readme_rows import engine_tables, table
+from readme_rows import table
+
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+import tables as engine_tables
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

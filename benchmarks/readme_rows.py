@@ -8,7 +8,8 @@ from pathlib import Path
 from readme_files import exists, link, means, result
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
-import tables as engine_tables
+from curve_tables import ratios_at_recalls
+from table_parts import machine
 
 Row = tuple[str, str, str]
 
@@ -119,8 +120,7 @@ def of_scans() -> list[Row]:
         times = found["results"]["8 bytes"]["times_ours"]
         one, batch = (times[f"{way}, 1 thread"]["faiss pq8"]["cpu"] for way in ("one", "batch"))
         measured.append(
-            f"{one:.0f}x faster for one query, {batch:.0f}x in batches on "
-            f"{engine_tables.machine(found)}"
+            f"{one:.0f}x faster for one query, {batch:.0f}x in batches on {machine(found)}"
         )
     return [
         (
@@ -141,7 +141,7 @@ def against_scann() -> list[Row]:
         points = [
             point
             for rival in ("scann", "scann, 4 times the leaves")
-            for point in engine_tables.ratios_at_recalls(found, rival, case)
+            for point in ratios_at_recalls(found, rival, case)
         ]
         best = max(points)
         near = min(ratio for recall, ratio, _ in points if recall >= best[0] - 0.01)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every claim of the engine in one go, one after the other, on a machine that does nothing else; about an hour on two cores.
+# Every claim of the engine in one go, one after the other, on a machine that does nothing else; about two hours on two cores.
 #   POEEM_DATA=data benchmarks/engine/all.sh [RUN TWIN [RUN_5]]     see task.py for the folders; left out, that claim is too
 # Needs faiss-cpu, scann, hnswlib and matplotlib. Writes benchmarks/results/engine_*.json and .png, and both READMEs.
 set -euo pipefail
@@ -10,22 +10,26 @@ run rates.py
 run bench.py
 run bench.py --dim 128 --name engine_flat_128
 run lists.py --threads 1 2
+run lists.py --dim 128 --name engine_lists_128
 run nibbles.py
 run threads.py
 run survivors.py
 run filters.py
 run sizes.py
-run bench.py --items 10000000 --bytes 8 --rounds 3 --name engine_flat_10m
+run bench.py --items 10000000 --bytes 8 16 --rounds 3 --name engine_flat_10m
+run bench.py --items 10000000 --dim 128 --bytes 8 16 --rounds 3 --name engine_flat_10m_128
+run lists.py --items 10000000 --lists 4096 --bytes 8 16 --name engine_lists_10m
 run opening.py
 run encoding.py
 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3
-POEEM_KERNEL=avx2 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_avx2
-run curves.py --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_1m
-run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_128
+POEEM_KERNEL=avx2 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann "scann, 4 times the leaves" --name engine_curves_avx2
+run curves.py --threads 1 --rounds 3 --name engine_curves_1m
+run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove
-  run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_glove
-  POEEM_KERNEL=avx2 run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" scann "scann, 4 times the leaves" --name engine_curves_glove_avx2
+  run lists.py --data glove-6b-50d --bytes 10 25 --lists 512 --name engine_lists_glove
+  run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --name engine_curves_glove
+  POEEM_KERNEL=avx2 run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann "scann, 4 times the leaves" --name engine_curves_glove_avx2
 fi
 if [ $# -ge 2 ]; then
   run task.py "$1" "$2"

@@ -1,11 +1,12 @@
 """Queries per second against recall of the true neighbours, all rivals on one picture.
 
 Product codes of as many bytes for us, in fewer and in more lists, and residual codes, all with the
-weight of errors along a vector that finds most; Faiss searches the first of these; ScaNN's own
-4-bit codes of at most as many bytes, in a tree of fewer and of more leaves, with the anisotropic
-threshold that finds most; hnswlib over float vectors, which takes many times the memory. Each
-rival's one setting (lists probed, leaves searched, ef) is swept, rivals in turns: each of theirs
-beside one of ours, then ours between those.
+weight of errors along a vector that finds most; Faiss searches the first of these, and by its fast
+scan 4-bit codes of its own of as many bytes in the same lists; ScaNN's own 4-bit codes of at most
+as many bytes, in a tree of fewer and of more leaves, with the anisotropic threshold that finds
+most; hnswlib over float vectors, which takes many times the memory. Each rival's one setting (lists
+probed, leaves searched, ef) is swept, rivals in turns: each of theirs beside one of ours, then ours
+between those.
 
 python benchmarks/engine/curves.py --items 1000000 --bytes 16
 POEEM_DATA=data python benchmarks/engine/curves.py --data glove-6b-50d --bytes 25 --name ...
@@ -29,8 +30,8 @@ from datasets import (
     source_of,
     true_neighbours,
 )
-from rivals import COSTLY, MORE_LEAVES, MORE_LISTS, SUMS
-from tables import milliseconds
+from rivals import COSTLY, IVF_FAST_SCAN, MORE_LEAVES, MORE_LISTS, SUMS
+from table_parts import milliseconds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import RESULTS, write_result
@@ -42,6 +43,7 @@ OURS = {COSTLY: "", MORE_LISTS: ", more lists", SUMS: ", residual codes"}
 SWEEPS = {
     **dict.fromkeys(OURS, (*PROBES, 0, *BETWEEN)),
     "faiss ivfpq": PROBES,
+    IVF_FAST_SCAN: PROBES,
     "scann": (*PROBES, 512),
     MORE_LEAVES: tuple(4 * probes for probes in (*PROBES, 512)),
     "hnswlib": (100, 150, 200, 300, 500, 800),
@@ -104,20 +106,20 @@ def draw(points: dict[str, Any], source: Source, num_bytes: int, path: Path) -> 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.5), sharey=True, layout="constrained")
     for axis, case in zip(axes, ("one, 1 thread", "batch, 1 thread"), strict=True):
         for name, each in points.items():
             along = sorted(each["points"], key=lambda p: p["recall10_at_10"])
             x = [p["recall10_at_10"] for p in along]
             y = [1e3 / milliseconds(p, case) for p in along]
             size = each["index_bytes"] / source.items
-            axis.plot(x, y, marker="o", label=f"{name}, {size:.0f} bytes an item")
+            axis.plot(x, y, marker="o", markersize=4, label=f"{name}, {size:.0f} bytes an item")
         axis.set(yscale="log", xlabel="recall@10 of the true neighbours", title=case)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("queries per second")
-    axes[0].legend(fontsize=8)
     figure.suptitle(f"{source.name}, {source.items:,} items of dim {source.dim}, {num_bytes} bytes")
-    figure.tight_layout()
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--lists", type=int, default=1024)
-    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--probes", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=5)

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[1] / "results"
-KERNELS = {
-    "poeem avx512-vbmi": "VBMI",
-    "poeem avx512": "AVX-512 BW",
-    "poeem avx2": "AVX2",
-    "poeem neon": "NEON",
-    "poeem scalar": "scalar",
-}
-"""Ours by kernel, the fastest first, as contests name them -> as tables do."""
-SUMS = "poeem, residual codes"
-
-
-def result(name: str) -> dict[str, Any]:
-    """Return one result file."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def machine(found: dict[str, Any]) -> str:
-    """Return which processor it was, in words without marks."""
-    processor: str = found["machine"]["processor"]
-    return processor.replace("(R)", "").replace(" Processor", "")
-
-
-def on(found: dict[str, Any]) -> str:
-    """Return the line above a table: where it was measured."""
-    return f"{machine(found)}:\n\n"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def kernels_of(rivals: dict[str, Any]) -> list[str]:
-    """Return which of ours were run, the fastest first: machines differ in what they have."""
-    return [name for name in KERNELS if name in rivals]
-
-
-def milliseconds(figures: dict[str, Any], case: str) -> float:
-    """Return the median of a case: CPU time of one thread, wall time of several."""
-    return figures[case]["cpu_p50_ms" if "1 thread" in case else "p50_ms"]
-
-
-def times(figures: dict[str, Any], ours: dict[str, Any], case: str) -> str:
-    """Return how many times as long a rival takes as we do."""
-    ratio = milliseconds(figures, case) / milliseconds(ours, case)
-    return f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
+from curve_tables import curves, task
+from table_parts import (
+    KERNELS,
+    RESULTS,
+    SUMS,
+    kernels_of,
+    machine,
+    milliseconds,
+    on,
+    result,
+    table,
+    times,
+)
 
 
 def flat(name: str) -> str:
@@ -151,7 +114,8 @@ def lists(name: str) -> str:
                 cells += [f"{milliseconds(rival, case):.3f}" for rival in (mine, theirs)]
                 cells.append(times(theirs, mine, case))
             rows.append(cells)
-    return on(found) + table(head, rows)
+    what = f"{found['items']:,} items of dim {found['dim']} in {found['lists']:,} lists, "
+    return what + on(found) + table(head, rows)
 
 
 def nibbles() -> str:
@@ -230,92 +194,6 @@ def encoding() -> str:
     return on(found) + table([*head, "error, ours / Faiss"], rows)
 
 
-AS_LARGE = 1.06
-"""So many times a rival's bytes an index of ours may have to be called as large."""
-
-
-def ratios_at_recalls(
-    found: dict[str, Any], rival: str, case: str
-) -> list[tuple[float, float, float]]:
-    """Return at each recall of the rival's that we reach, the lowest first, what our fastest does.
-
-    Its recall, how many times as long as ours it takes, and our recall. Of ours those count whose
-    index has no more bytes, but for `AS_LARGE`.
-    """
-    room = AS_LARGE * found["rivals"][rival]["index_bytes"]
-    ours = [
-        point
-        for name, each in found["rivals"].items()
-        if name.startswith("poeem") and each["index_bytes"] <= room
-        for point in each["points"]
-    ]
-    ratios = []
-    for point in sorted(found["rivals"][rival]["points"], key=lambda p: p["recall10_at_10"]):
-        recall = point["recall10_at_10"]
-        level = [p for p in ours if p["recall10_at_10"] >= recall]
-        if level:
-            best = min(level, key=lambda p: milliseconds(p, case))
-            ratio = milliseconds(point, case) / milliseconds(best, case)
-            ratios.append((recall, ratio, best["recall10_at_10"]))
-    return ratios
-
-
-def along(found: dict[str, Any], rival: str, case: str) -> str:
-    """Return these ratios in a line."""
-    ratios = ratios_at_recalls(found, rival, case)
-    return ", ".join(f"{recall:.2f}: {ratio:.1f}" for recall, ratio, _ in ratios)
-
-
-def curves(name: str) -> str:
-    """Return what we are compared with rivals at their best recall that we reach too."""
-    found = result(name)
-    head = ["rival", "bytes an item", "recall@10", "ours", "one query", "batch"]
-    rows = []
-    sides = {
-        "at_equal_recall": "product codes",
-        "at_equal_recall, more lists": "product codes, 4 times the lists",
-        "at_equal_recall, residual codes": "residual codes",
-    }
-    for rival in found["at_equal_recall"]:
-        size = f"{found['rivals'][rival]['index_bytes'] / found['items']:.0f}"
-        for key, kind in sides.items():
-            if key not in found:
-                continue
-            cases = found[key][rival]["recall10_at_10"]
-            one, batch = (cases[case] for case in ("one, 1 thread", "batch, 1 thread"))
-            if one["times_ours"] is None:
-                points = found["rivals"][rival]["points"]
-                least = min(point["recall10_at_10"] for point in points)
-                rows.append([rival, size, f"{least} at the least", f"{kind}: below", "", ""])
-                continue
-            cells = [rival, size, f"{one['recall']:.3f}", f"{kind} {one['our_recall']:.3f}"]
-            rows.append([*cells, f"{one['times_ours']:.1f}", f"{batch['times_ours']:.1f}"])
-    sweep = "".join(
-        f"\n\n{rival} at each of its recalls, {case}, beside our fastest index of as many bytes "
-        f"(at most {AS_LARGE - 1:.0%} more): "
-        f"{along(found, rival, case)}."
-        for rival in ("faiss ivfpq", "scann", "scann, 4 times the leaves")
-        if rival in found["at_equal_recall"]
-        for case in ("one, 1 thread", "batch, 1 thread")
-    )
-    ours = [each for name, each in found["rivals"].items() if name.startswith("poeem")]
-    best = max(point["recall10_at_10"] for each in ours for point in each["points"])
-    sizes = sorted({f"{each['index_bytes'] / found['items']:.0f}" for each in ours})
-    weights = ", ".join(
-        f"{family} codes {next(iter(shares))}, which finds {max(shares.values()):.3f} in the first "
-        f"100,000 vectors (0 finds {shares['0.0']:.3f})"
-        for family, shares in found.get("parallel_weight", {}).items()
-    )
-    return (
-        f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
-        f"({' to '.join((sizes[0], sizes[-1]))} with all else), our best recall@10 {best:.3f}"
-        + (f", weight along the vector: {weights}" if weights else "")
-        + f". {machine(found)}; times as long as ours, 1 thread:\n\n"
-        + table(head, rows)
-        + sweep
-    )
-
-
 def threads(name: str) -> str:
     """Return batches by two threads beside one: wall time."""
     found = result(name)
@@ -324,31 +202,6 @@ def threads(name: str) -> str:
         one, two, times = (each[key] for key in ("ms_1_thread", "ms_2_threads", "times_faster"))
         rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{times:.2f}"])
     return on(found) + table(["", "1 thread", "2 threads", "times faster"], rows)
-
-
-def task(name: str) -> str:
-    """Return the comparison with hnswlib at equal recall of the task."""
-    found = result(name)
-    head = ["", "recall@20", "recall@100", "index bytes", "ms, one query", "ms, batch"]
-    rows = []
-    for label, point in found["points"].items():
-        cells = [f"{point[key]:.4f}" for key in ("recall@20", "recall@100")]
-        cells.append(f"{point['index_bytes']:,}")
-        cells += [f"{milliseconds(point, f'{way}, 1 thread'):.3f}" for way in ("one", "batch")]
-        rows.append([label, *cells])
-    mine = found["points"]["poeem best"]
-    best = "; ".join(
-        f"{case}: {times(found['points'][each['hnswlib']], mine, case)} times ours "
-        f"({each['hnswlib']}), "
-        f"{each['its_bytes_over_ours']} times the memory"
-        for case, each in found["at_equal_recall"].items()
-    )
-    # Files from before there was a choice have as much recall.
-    as_much = all(each.get("as_much_recall", True) for each in found["at_equal_recall"].values())
-    which = (
-        "fastest of at least our recall@100" if as_much else "best, which is below our recall@100"
-    )
-    return on(found) + table(head, rows) + f"\n\nhnswlib's {which}: {best}."
 
 
 def kernels(name: str) -> str:
@@ -409,8 +262,12 @@ TABLES = {
     "engine_flat": ("flat", lambda: flat("engine_flat")),
     "engine_flat_128": ("flat_128", lambda: flat("engine_flat_128")),
     "engine_flat_10m": ("flat_10m", lambda: flat("engine_flat_10m")),
+    "engine_flat_10m_128": ("flat_10m_128", lambda: flat("engine_flat_10m_128")),
     "engine_flat_glove": ("flat_glove", lambda: flat("engine_flat_glove")),
     "engine_lists": ("lists", lambda: lists("engine_lists")),
+    "engine_lists_128": ("lists_128", lambda: lists("engine_lists_128")),
+    "engine_lists_10m": ("lists_10m", lambda: lists("engine_lists_10m")),
+    "engine_lists_glove": ("lists_glove", lambda: lists("engine_lists_glove")),
     "engine_flat_intel": ("flat_intel", lambda: flat("engine_flat_intel")),
     "engine_lists_intel": ("lists_intel", lambda: lists("engine_lists_intel")),
     "engine_nibbles": ("nibbles", nibbles),
