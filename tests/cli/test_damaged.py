@@ -96,7 +96,7 @@ def test_parquet_that_is_no_utf_8(tmp_path):
     for column in (raw, text, text.dictionary_encode()):
         parquet.write_table(pa.table({"user": users, "item": column}), tmp_path / "t.parquet")
         config = poeem.config.DataConfig(path=str(tmp_path / "t.parquet"))
-        with pytest.raises(DataError, match=r"rows cannot be read.*rows 1, "):
+        with pytest.raises(DataError, match=r"item or one that is no UTF-8 \(rows 1, "):
             poeem.data.load_interactions(config)
         config = poeem.config.DataConfig(path=config.path, on_bad_rows="skip")
         found = poeem.data.load_interactions(config)

@@ -322,6 +322,36 @@ def test_queries_of_users_and_of_the_same_history_agree(folder):
         run.query_vectors()
 
 
+def test_ids_of_another_run_are_told_from_its_own(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "run")
+    ids = copy / "ids.npz"
+    own = Catalogue.load(ids)
+    renamed = [f"name {item}" for item in own.item_ids]
+    dataclasses.replace(own, titles=renamed).save(ids)  # names mean nothing to a model
+    assert TrainedRun.load(copy).catalogue.titles == renamed
+    others = {
+        "item_ids": own.item_ids + 1,
+        "user_ids": own.user_ids + 1,
+        "histories": Grouped(own.histories.offsets, own.histories.items[::-1].copy()),
+    }
+    for name, value in others.items():
+        dataclasses.replace(own, **{name: value}).save(ids)
+        with pytest.raises(CheckpointError, match=r"ids\.npz: of other data than checkpoint"):
+            TrainedRun.load(copy)
+        with pytest.raises(CheckpointError, match="of other data"):
+            build_run(copy)
+
+
+def test_a_checkpoint_that_does_not_name_its_ids_is_believed(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "run")
+    state = TrainedRun.load(folder).state
+    state.catalogue = ""
+    save_checkpoint(state, copy / "checkpoint.safetensors")
+    own = Catalogue.load(copy / "ids.npz")
+    dataclasses.replace(own, item_ids=own.item_ids + 1).save(copy / "ids.npz")
+    assert TrainedRun.load(copy).catalogue.item_ids[0] == own.item_ids[0] + 1
+
+
 def test_vectors_of_items_are_those_of_the_index(folder):
     run = TrainedRun.load(str(folder))
     vectors, index = run.item_vectors(), Index.open(folder / "items.poeem")

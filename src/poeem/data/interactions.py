@@ -186,9 +186,9 @@ def _parse(table: RawTable, config: DataConfig) -> _Parsed:
         return None if name is None else table.columns.get(name)
 
     users, bad = parse_ids(config.user_column, table.columns[config.user_column])
-    problems.add("an empty user", bad)
+    problems.add(_unusable("user", users, table), bad)
     items, bad = parse_ids(config.item_column, table.columns[config.item_column])
-    problems.add("an empty item", bad)
+    problems.add(_unusable("item", items, table), bad)
     timestamps = ratings = split = None
     if (times := column(config.timestamp_column)) is not None:
         timestamps, bad = parse_timestamps(str(config.timestamp_column), times)
@@ -203,6 +203,12 @@ def _parse(table: RawTable, config: DataConfig) -> _Parsed:
     return _Parsed(
         users, items, timestamps, ratings, split, titles, str(config.title_column), problems
     )
+
+
+def _unusable(kind: str, ids: Any, table: RawTable) -> str:
+    """Say what an id that cannot be used is; readers of lines find what is no UTF-8 themselves."""
+    damaged = table.unit == "row" and str(ids.type) == "string"
+    return f"an empty {kind}" + (" or one that is no UTF-8" if damaged else "")
 
 
 def _unparsable(

@@ -35,6 +35,7 @@ def save_checkpoint(state: TrainingState, path: Path) -> None:
         "config": json.dumps(state.config.to_dict()),
         "sizes": json.dumps(_sizes(state)),
         "joint": json.dumps(state.layer is not None),
+        "catalogue": state.catalogue,
     }
     metadata["checksums"] = json.dumps({name: _crc32(t) for name, t in tensors.items()})
     metadata["metadata_crc32"] = _metadata_crc32(metadata)
@@ -79,6 +80,7 @@ def read_model(path: Path) -> TrainingState:
     state = TrainingState.new(num_users, num_items, config, joint=json.loads(metadata["joint"]))
     state.load_tensors(tensors)
     state.epoch, state.batch, state.step = json.loads(metadata["position"])
+    state.catalogue = metadata.get("catalogue", "")  # earlier versions did not say
     state.model.eval()
     if state.layer is not None:
         state.layer.eval()

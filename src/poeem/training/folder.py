@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import os
 import shutil
@@ -200,13 +201,25 @@ class Catalogue:
 
     def save(self, path: Path) -> None:
         """Write to .npz, atomically and without pickle."""
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **self._arrays())
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that change with anything but a title."""
+        found = hashlib.blake2b(digest_size=8)
+        for name, array in sorted(self._arrays().items()):
+            if not name.startswith("titles"):
+                found.update(f"{name} {array.dtype} {array.shape} ".encode())
+                found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
+    def _arrays(self) -> dict[str, Array]:
         arrays = {"offsets": self.histories.offsets, "history": self.histories.items}
         arrays |= _pack("user_ids", self.user_ids) | _pack("item_ids", self.item_ids)
         for name in _TEXTS:
             if (texts := getattr(self, name)) is not None:
                 arrays |= _pack_texts(name, texts)
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        return arrays
 
     @classmethod
     def load(cls, path: Path) -> Catalogue:

@@ -156,9 +156,11 @@ def check_start(
 def new_state(config: Config, prepared: Prepared, *, joint: bool) -> TrainingState:
     """Return a state before its first step, of the sizes of the data."""
     pairs = prepared.pairs
-    return TrainingState.new(
+    state = TrainingState.new(
         pairs.num_users, pairs.num_items, config, joint=joint, texts=prepared.texts
     )
+    state.catalogue = prepared.catalogue.digest()
+    return state
 
 
 def train_state(

@@ -30,6 +30,7 @@ class TrainingState:
 
     epoch, batch: the next batch to train on; step: batches trained on so far.
     frozen: codes of the catalogue, once they stay as they are.
+    catalogue: the digest of what its numbers mean (`Catalogue.digest`); "" = not known.
     """
 
     model: TwoTower
@@ -39,6 +40,7 @@ class TrainingState:
     batch: int = 0
     step: int = 0
     frozen: ItemCodes | None = None
+    catalogue: str = ""
 
     def __post_init__(self) -> None:
         train = self.config.train

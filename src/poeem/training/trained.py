@@ -14,7 +14,14 @@ import torch
 
 from poeem.checks import as_path
 from poeem.config import BuildConfig, Config, SearchConfig
-from poeem.errors import ConfigError, DtypeError, InputError, LineageError, NotWarmError
+from poeem.errors import (
+    CheckpointError,
+    ConfigError,
+    DtypeError,
+    InputError,
+    LineageError,
+    NotWarmError,
+)
 from poeem.evaluation.metrics import Grouped
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
 from poeem.index import Index, build_index
@@ -52,11 +59,16 @@ class TrainedRun:
             folder: what `poeem train --out` was told.
 
         Raises:
-            CheckpointError: there is no run, or it cannot be read.
+            CheckpointError: there is no run, it cannot be read, or its parts are of two runs.
         """
         files = RunFolder(as_path(folder, "folder"))
         config = files.read_config()
         state, catalogue = read_model(files.checkpoint), Catalogue.load(files.ids)
+        if state.catalogue not in ("", catalogue.digest()):
+            raise CheckpointError(
+                f"{files.ids}: of other data than {files.checkpoint.name} was trained on; wanted "
+                "the two that `poeem train` wrote together"
+            )
         state.model.texts = text_tables(
             state.config.model, catalogue.query_texts, catalogue.item_texts
         )
