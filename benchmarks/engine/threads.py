@@ -1,7 +1,8 @@
 """Two threads over one: batches of 256 queries, flat and with lists, wall time, in turns.
 
 What the codes are does not matter to it, so they are random. All rounds count, those too in which
-somebody else used the cores.
+somebody else used the cores. One call after the other, and with pauses as a server has them, from
+which a thread wakes: new threads of its own may then be left waiting behind it.
 
 python benchmarks/engine/threads.py
 """
@@ -23,9 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import write_result
 
 DIM, NUM_QUERIES, K, PROBES = 64, 256, 100, 16
+PAUSE = 0.005  # seconds
 
 
-def measure(index: Index, queries: np.ndarray, probes: int | None, rounds: int) -> dict[str, Any]:
+def measure(
+    index: Index, queries: np.ndarray, probes: int | None, rounds: int, pause: float = 0.0
+) -> dict[str, Any]:
     """Return milliseconds a query by threads, medians, and how many times faster two are.
 
     The latter is the median over rounds too, each of two calls that follow each other.
@@ -33,6 +37,8 @@ def measure(index: Index, queries: np.ndarray, probes: int | None, rounds: int) 
     wall: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for threads, times in wall.items():
+            if pause:
+                time.sleep(pause)
             start = time.perf_counter()
             index.search(queries, K, num_probes=probes, num_threads=threads)
             times.append(time.perf_counter() - start)
@@ -62,8 +68,13 @@ def main() -> None:
         for lists in (0, options.lists):
             index = random_index(options.items, DIM, num_bytes, lists, rng)
             label = f"{num_bytes} bytes, " + (f"{PROBES} of {lists} lists" if lists else "flat")
-            figures[label] = measure(index, queries, PROBES if lists else None, options.rounds)
+            probes = PROBES if lists else None
+            figures[label] = measure(index, queries, probes, options.rounds)
+            figures[f"{label}, after pauses"] = measure(
+                index, queries, probes, options.rounds, PAUSE
+            )
     settings = {"items": options.items, "dim": DIM, "k": K, "batch": NUM_QUERIES}
+    settings |= {"pause_s": PAUSE}
     write_result(options.name, {**settings, "kernel": active_kernel(), "figures": figures})
 
 

@@ -7,7 +7,49 @@
 #include <thread>
 #include <vector>
 
+#ifdef __linux__
+#include <pthread.h>
+#include <sched.h>
+#endif
+
 namespace poeem {
+namespace {
+
+#ifdef __linux__
+
+// Linux may queue a new thread behind its maker on the same processor, mostly so where that one has just been woken, and
+// leave it there for milliseconds though others are idle. Sent away from there once, it may run anywhere again.
+class Elsewhere {
+ public:
+  Elsewhere() {
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof(all_), &all_) != 0) return;
+    others_ = all_;
+    CPU_CLR(static_cast<unsigned>(here), &others_);
+    known_ = CPU_COUNT(&others_) > 0;
+  }
+
+  // Where the system refuses, it stays where it is.
+  void send(std::thread& thread) const {
+    if (known_ && pthread_setaffinity_np(thread.native_handle(), sizeof(others_), &others_) == 0)
+      pthread_setaffinity_np(thread.native_handle(), sizeof(all_), &all_);
+  }
+
+ private:
+  cpu_set_t all_, others_;
+  bool known_ = false;
+};
+
+#else
+
+class Elsewhere {
+ public:
+  void send(std::thread&) const {}
+};
+
+#endif
+
+}  // namespace
 
 void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
                const std::function<void(TaskCounter&)>& work) {
@@ -27,7 +69,8 @@ void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
   const std::int64_t num_helpers = std::max<std::int64_t>(std::min(num_threads, num_tasks) - 1, 0);
   threads.reserve(static_cast<std::size_t>(num_helpers));
   try {
-    for (std::int64_t i = 0; i < num_helpers; ++i) threads.emplace_back(guarded);
+    const Elsewhere elsewhere;
+    for (std::int64_t i = 0; i < num_helpers; ++i) elsewhere.send(threads.emplace_back(guarded));
   } catch (const std::system_error&) {
     // No more threads to be had.
   }
