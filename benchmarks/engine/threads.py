@@ -1,4 +1,4 @@
-"""Two threads over one: batches of 256 queries, flat and with lists, wall time, in turns.
+"""Two threads over one: batches of 256 queries, flat and with lists, and one, wall time, in turns.
 
 What the codes are does not matter to it, so they are random. All rounds count, those too in which
 somebody else used the cores. One call after the other, and with pauses as a server has them, from
@@ -42,7 +42,7 @@ def measure(
             start = time.perf_counter()
             index.search(queries, K, num_probes=probes, num_threads=threads)
             times.append(time.perf_counter() - start)
-    one, two = (float(np.median(times)) / NUM_QUERIES * 1e3 for times in wall.values())
+    one, two = (float(np.median(times)) / len(queries) * 1e3 for times in wall.values())
     times_faster = float(np.median(np.array(wall[1]) / np.array(wall[2])))
     return {
         "ms_1_thread": round(one, 5),
@@ -68,11 +68,13 @@ def main() -> None:
         for lists in (0, options.lists):
             index = random_index(options.items, DIM, num_bytes, lists, rng)
             label = f"{num_bytes} bytes, " + (f"{PROBES} of {lists} lists" if lists else "flat")
-            probes = PROBES if lists else None
-            figures[label] = measure(index, queries, probes, options.rounds)
-            figures[f"{label}, after pauses"] = measure(
-                index, queries, probes, options.rounds, PAUSE
-            )
+            cases = {label: (queries, PROBES if lists else None)}
+            if not lists:
+                cases |= {f"{label}, one query": (queries[:1], None)}
+            for case, (asked, probes) in cases.items():
+                for pause in (0.0, PAUSE):
+                    name = case + (", after pauses" if pause else "")
+                    figures[name] = measure(index, asked, probes, options.rounds, pause)
     settings = {"items": options.items, "dim": DIM, "k": K, "batch": NUM_QUERIES}
     settings |= {"pause_s": PAUSE}
     write_result(options.name, {**settings, "kernel": active_kernel(), "figures": figures})

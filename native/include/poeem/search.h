@@ -18,8 +18,8 @@ struct SearchRequest {
   std::int64_t num_probes = 0;      // lists visited by each query vector; 0 or more than there are = all
   std::int64_t num_threads = 1;     // >= 1; share queries, or the items where there are few queries
   // Codes that pay for a thread of their own, and the first threshold that it must find, where threads share the items:
-  // some 0.3 ms of scanning.
-  std::int64_t part_bytes = 16 << 20;
+  // some 0.1 ms of scanning.
+  std::int64_t part_bytes = 4 << 20;
   // Bit i % 64 of word i / 64: whether the item at position i may be returned; null = all. Where the lists probed have
   // fewer than k such items, further lists are visited, best first, until there are k or no more lists.
   const std::uint64_t* allowed = nullptr;
