@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from table_parts import machine, milliseconds, on, result, table, times
+from table_parts import milliseconds, on, result, table, times, where
 
 AS_LARGE = 1.06
 """So many times a rival's bytes an index of ours may have to be called as large."""
@@ -86,7 +86,7 @@ def curves(name: str) -> str:
         f"{found['data']}, {found['items']:,} items of dim {found['dim']}, {found['bytes']} bytes "
         f"({' to '.join((sizes[0], sizes[-1]))} with all else), our best recall@10 {best:.3f}"
         + (f", weight along the vector: {weights}" if weights else "")
-        + f". {machine(found)}; times as long as ours, 1 thread:\n\n"
+        + f". {where(found)}; times as long as ours, 1 thread:\n\n"
         + table(head, rows)
         + sweep
     )

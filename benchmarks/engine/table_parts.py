@@ -29,9 +29,14 @@ def machine(found: dict[str, Any]) -> str:
     return processor.replace("(R)", "").replace(" Processor", "")
 
 
+def where(found: dict[str, Any]) -> str:
+    """Return on which machine it was measured, and on which day, as code goes on."""
+    return f"{machine(found)}, {found['when'][:10]}"
+
+
 def on(found: dict[str, Any]) -> str:
     """Return the line above a table: where it was measured."""
-    return f"{machine(found)}:\n\n"
+    return f"{where(found)}:\n\n"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

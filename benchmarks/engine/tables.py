@@ -10,12 +10,12 @@ from table_parts import (
     RESULTS,
     SUMS,
     kernels_of,
-    machine,
     milliseconds,
     on,
     result,
     table,
     times,
+    where,
 )
 
 
@@ -53,7 +53,7 @@ def flat(name: str) -> str:
         for each in found["results"].values()
     )
     return (
-        f"{found['items']:,} items of dim {found['dim']}, k = {found['k']}, {machine(found)}:\n\n"
+        f"{found['items']:,} items of dim {found['dim']}, k = {found['k']}, {where(found)}:\n\n"
         + table(head, rows)
         + f"\n\nOf the 10 true neighbours among the 100 found, at {', '.join(found['results'])}: "
         f"ours {recall[best]}; fast scan's {recall['faiss 4-bit fast scan']}. "
@@ -170,7 +170,7 @@ def opening() -> str:
         "second search",
         "pages from disk, opening and first search",
     ]
-    what = f"{found['items']:,} items, {found['file_bytes']:,} bytes, {machine(found)}:\n\n"
+    what = f"{found['items']:,} items, {found['file_bytes']:,} bytes, {where(found)}:\n\n"
     return what + table(head, rows)
 
 
@@ -224,7 +224,7 @@ def kernels(name: str) -> str:
     best = next(k for k in alone[1:] if k in by[8, 256])
     moved = [f"{by[8, kib][best]['gb_per_s']:.0f}" for kib in sizes]
     return (
-        f"{machine(found)}, cycles at {found['ghz']:.1f} GHz:\n\n"
+        f"{where(found)}, cycles at {found['ghz']:.1f} GHz:\n\n"
         + table(head, rows)
         + f"\n\nGB/s of codes, {', '.join(sizes.values())}: reading alone {', '.join(reading)}; "
         f"the {'VBMI' if best == 'avx512-vbmi' else best} kernel {', '.join(moved)}."
