@@ -15,6 +15,11 @@ from typing import Any
 import numpy as np
 from datasets import NUM_QUERIES
 
+CALLS = 20
+"""Single queries of a turn."""
+MORE_TURNS = 5
+"""Single queries have so many times the turns of batches: a p99 wants hundreds of calls."""
+
 
 class Rival:
     """A process that searches when it is told to."""
@@ -75,7 +80,8 @@ def summary(times: dict[str, list[float]]) -> dict[str, float]:
         "min_ms": wall.min(),
         "cpu_p50_ms": np.median(cpu),
     }
-    return {name: round(float(value), 4) for name, value in figures.items()}
+    rounded = {name: round(float(value), 4) for name, value in figures.items()}
+    return {"calls": len(wall), **rounded}
 
 
 def quality(rivals: list[Rival], truth: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -97,8 +103,9 @@ def take_turns(
 ) -> dict[str, dict[str, Any]]:
     """Return figures per rival and case: "one, 1 thread" and so on.
 
-    one: 20 queries one by one in each turn, so that caches are those of who was there before. many
-    ones: all queries one by one, as a server answers that does nothing else. batch: all at once.
+    one: `CALLS` queries one by one in each turn, so that caches are those of who was there before.
+    many ones: all queries one by one, as a server answers that does nothing else. batch: all at
+    once.
     """
     figures: dict[str, dict[str, Any]] = {rival.label: {} for rival in rivals}
     for count in threads:
@@ -106,10 +113,10 @@ def take_turns(
             times: dict[str, dict[str, list[float]]] = {
                 rival.label: {"wall": [], "cpu": []} for rival in rivals
             }
-            for turn in range(rounds):
+            for turn in range(rounds * MORE_TURNS if way == "one" else rounds):
                 for rival in rivals:
-                    first = turn * 20 % (NUM_QUERIES - 20)
-                    rows = (first, first + 20) if way == "one" else (0, NUM_QUERIES)
+                    first = turn * CALLS % (NUM_QUERIES - CALLS)
+                    rows = (first, first + CALLS) if way == "one" else (0, NUM_QUERIES)
                     got = rival.time(rows, way != "batch", count)
                     for key, values in got.items():
                         times[rival.label][key] += values

@@ -46,6 +46,8 @@ def flat(name: str) -> str:
         for rival in (best, "faiss 4-bit fast scan", SUMS)
         if all(rival in each["rivals"] for each in found["results"].values())
     }
+    first = next(iter(found["results"].values()))["rivals"][best]["one, 1 thread"]
+    calls = first.get("calls", 20 * found["rounds"])
     tails = ", ".join(
         f"{each['rivals'][best]['one, 1 thread']['p99_ms']:.3f} (IndexPQ "
         f"{each['rivals']['faiss pq8']['one, 1 thread']['p99_ms']:.3f}, fast scan "
@@ -57,7 +59,7 @@ def flat(name: str) -> str:
         + table(head, rows)
         + f"\n\nOf the 10 true neighbours among the 100 found, at {', '.join(found['results'])}: "
         f"ours {recall[best]}; fast scan's {recall['faiss 4-bit fast scan']}. "
-        f"{residual_codes(found, recall)}p99 of one query, 1 thread: {tails} ms."
+        f"{residual_codes(found, recall)}p99 of one query, 1 thread, {calls} calls: {tails} ms."
         f"{by_two_threads(found, best)}"
     )
 
