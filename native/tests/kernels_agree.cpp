@@ -12,14 +12,11 @@
 #include <vector>
 
 #include "../src/kernels/bounds.h"
-#include "../src/tables.h"
+#include "encoders.h"
 #include "first_looks.h"
 #include "poeem/kernel.h"
 #include "poeem/list_bounds.h"
-#include "poeem/nearest.h"
 #include "poeem/panels.h"
-#include "poeem/product.h"
-#include "poeem/residual.h"
 #include "poeem/search.h"
 
 // Counts what the whole program allocates.
@@ -340,134 +337,6 @@ bool masks_agree(int look, std::int64_t columns, std::int64_t group_columns, boo
   return true;
 }
 
-// Small integers, whose sums are exact with and without fused multiply-add: ties too must go to the same center.
-bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t centers, std::mt19937& random) {
-  constexpr std::int64_t kGroups = 2;
-  const auto integers = [&random](std::int64_t count) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(random() % 9) - 4.0F;
-    return values;
-  };
-  const std::vector<float> x = integers(kGroups * points * width);
-  const std::vector<float> c = integers(kGroups * centers * width);
-  poeem::NearestRequest request;
-  request.points = x.data();
-  request.group_stride = points * width;
-  request.point_stride = width;
-  request.centers = c.data();
-  request.num_groups = kGroups;
-  request.num_points = points;
-  request.width = width;
-  request.num_centers = centers;
-  request.kernel = "scalar";
-  std::vector<std::int64_t> truth(static_cast<std::size_t>(kGroups * points)), found(truth);
-  poeem::nearest(request, truth.data());
-  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-    if (!kernel.supported()) continue;
-    request.kernel = kernel.name;
-    poeem::nearest(request, found.data());
-    if (found != truth) return false;
-  }
-  return true;
-}
-
-// Small integers again, and beams long enough for partial codes that differ far back.
-bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t beam, bool costly, std::mt19937& random) {
-  constexpr std::int64_t kDim = 3, kCodebooks = 12;
-  std::vector<float> x(static_cast<std::size_t>(vectors * kDim));
-  std::vector<float> u(static_cast<std::size_t>(kCodebooks * codewords * kDim));
-  for (float& value : x) value = static_cast<float>(random() % 17) - 8.0F;
-  for (float& value : u) value = static_cast<float>(random() % 5) - 2.0F;
-  std::vector<float> along(x.size());
-  for (float& value : along) value = static_cast<float>(random() % 5) - 2.0F;
-  poeem::ResidualRequest request;
-  request.along = costly ? along.data() : nullptr;
-  request.vectors = x.data();
-  request.codebooks = u.data();
-  request.num_vectors = vectors;
-  request.dim = kDim;
-  request.num_codebooks = kCodebooks;
-  request.num_codewords = codewords;
-  request.beam = beam;
-  request.kernel = "scalar";
-  std::vector<std::int64_t> truth(static_cast<std::size_t>(vectors * kCodebooks)), found(truth);
-  poeem::encode_residual(request, truth.data());
-  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-    if (!kernel.supported()) continue;
-    request.kernel = kernel.name;
-    request.num_threads = 3;
-    poeem::encode_residual(request, found.data());
-    if (found != truth) return false;
-  }
-  return true;
-}
-
-// Product codes changed one at a time.
-bool descents_agree(std::int64_t vectors, std::int64_t codewords, std::mt19937& random) {
-  constexpr std::int64_t kCodebooks = 5, kWidth = 3;
-  const auto integers = [&random](std::int64_t count, unsigned most) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(random() % (2 * most + 1)) - static_cast<float>(most);
-    return values;
-  };
-  const std::vector<float> x = integers(vectors * kCodebooks * kWidth, 8), along = integers(vectors * kCodebooks * kWidth, 2);
-  const std::vector<float> words = integers(kCodebooks * codewords * kWidth, 4);
-  poeem::DescentRequest request;
-  request.vectors = x.data();
-  request.along = along.data();
-  request.codebooks = words.data();
-  request.num_vectors = vectors;
-  request.num_codebooks = kCodebooks;
-  request.num_codewords = codewords;
-  request.width = kWidth;
-  request.num_passes = 20;
-  request.kernel = "scalar";
-  std::vector<std::int64_t> truth(static_cast<std::size_t>(vectors * kCodebooks));
-  for (std::int64_t& code : truth) code = static_cast<std::int64_t>(random()) % codewords;
-  const std::vector<std::int64_t> start = truth;
-  poeem::descend(request, truth.data());
-  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-    if (!kernel.supported()) continue;
-    request.kernel = kernel.name;
-    request.num_threads = 3;
-    std::vector<std::int64_t> found = start;
-    poeem::descend(request, found.data());
-    if (found != truth) return false;
-  }
-  return true;
-}
-
-// To the bit, whatever the numbers: sums in the order of their terms.
-bool products_agree(std::int64_t vectors, std::int64_t width, std::int64_t columns, std::int64_t panel,
-                    std::mt19937& random) {
-  const std::vector<float> x = Index::normal(vectors * width, random);
-  const std::vector<float> matrix_t = Index::normal(width * columns, random);
-  std::vector<float> truth(static_cast<std::size_t>(vectors * columns)), found(truth);
-  std::vector<const float*> rows;
-  std::vector<float*> out;
-  for (std::int64_t v = 0; v < vectors; ++v) {
-    rows.push_back(x.data() + v * width);
-    out.push_back(found.data() + v * columns);
-    for (std::int64_t c = 0; c < columns; ++c) {
-      volatile float sum = 0.0F;  // each product and each sum is rounded by itself
-      for (std::int64_t j = 0; j < width; ++j) {
-        const std::int64_t first = c / panel * panel, count = std::min(panel, columns - first);
-        const std::int64_t place = first * width + j * count + c - first;
-        volatile float product = rows.back()[j] * matrix_t[static_cast<std::size_t>(place)];
-        sum = sum + product;
-      }
-      truth[static_cast<std::size_t>(v * columns + c)] = sum;
-    }
-  }
-  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
-    if (!kernel.supported()) continue;
-    std::fill(found.begin(), found.end(), 0.0F);
-    kernel.products({matrix_t.data(), width, columns, panel, rows.data(), out.data(), vectors});
-    if (std::memcmp(found.data(), truth.data(), found.size() * sizeof(float)) != 0) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 // With a number n, every n-th index only: an emulated machine takes a minute for each hundred.
@@ -528,42 +397,7 @@ int main(int argc, char** argv) {
                       look, variant);
           return 1;
         }
-  for (std::int64_t points : {1, 15, 16, 17, 64, 65, 600})
-    for (std::int64_t width : {1, 2, 7, 16})
-      for (std::int64_t centers : {1, 3, 4, 5, 256})
-        if (!nearest_agrees(points, width, centers, random)) {
-          std::printf("differ: nearest of %ld points, width %ld, %ld centers\n",
-                      static_cast<long>(points), static_cast<long>(width),
-                      static_cast<long>(centers));
-          return 1;
-        }
-  for (std::int64_t vectors : {1, 17, 700})
-    for (std::int64_t codewords : {1, 5, 32, 70})
-      if (!descents_agree(vectors, codewords, random)) {
-        std::printf("differ: product codes of least cost of %ld vectors, %ld codewords\n", static_cast<long>(vectors),
-                    static_cast<long>(codewords));
-        return 1;
-      }
-  for (std::int64_t vectors : {1, 5, 300})
-    for (std::int64_t codewords : {1, 5, 16, 70})
-      for (std::int64_t beam : {1, 2, 7, 80})
-        if (!residual_agrees(vectors, codewords, beam, false, random) ||
-            !residual_agrees(vectors, codewords, beam, true, random)) {
-          std::printf("differ: residual codes of %ld vectors, %ld codewords, beam %ld\n",
-                      static_cast<long>(vectors), static_cast<long>(codewords),
-                      static_cast<long>(beam));
-          return 1;
-        }
-  for (std::int64_t vectors : {1, 5, 6, 7, 13})
-    for (std::int64_t width : {1, 2, 7, 16})
-      for (std::int64_t columns : {1, 4, 15, 16, 63, 64, 131, 300})
-        if (!products_agree(vectors, width, columns, columns, random) ||
-            !products_agree(vectors, width, columns, 128, random)) {
-          std::printf("differ: products of %ld vectors, width %ld, %ld columns\n",
-                      static_cast<long>(vectors), static_cast<long>(width),
-                      static_cast<long>(columns));
-          return 1;
-        }
+  if (!encoders_agree(random)) return 1;
   std::printf("chosen: %s\n%d indexes: all kernels agree\n", poeem::choose_kernel("").name, num_cases);
   return 0;
 }
