@@ -166,7 +166,12 @@ class LayerConfig(_Checked):
         low=0,
     )
     num_samples: int = setting(65_536, "vectors collected for the warm start", low=2, high=2**24)
-    kmeans_iterations: int = setting(25, "Lloyd iterations of each k-means", low=1, high=1000)
+    kmeans_iterations: int = setting(
+        25,
+        "Lloyd iterations of each k-means, but for those of the rotation's fit",
+        low=1,
+        high=1000,
+    )
     rotation_iterations: int = setting(
         30, "alternations of codes and rotation in the warm start", low=0, high=1000
     )
@@ -253,9 +258,10 @@ class TrainConfig(_Checked):
     frozen_epochs: int | None = setting(
         None,
         "last epochs in which codes and item tower stay, and codewords and query tower learn from "
-        "the retrieval loss; none = 1, or half of those after the warm start where codes would "
-        "freeze after fewer steps than refit_below; a float twin has none; of texts with one table "
-        "for both towers the table goes on",
+        "the retrieval loss; none = 1 (0 where one epoch is all there is after the warm start), or "
+        "half of those after it where codes would freeze after fewer steps than refit_below, with "
+        "histories fewer than 100; a float twin has none; of texts with one table for both towers "
+        "the table goes on",
         low=0,
     )
     refit_below: int | None = setting(
@@ -376,8 +382,8 @@ class SearchConfig(_Checked):
     num_probes: int | None = setting(None, "lists visited; none = all of them", low=1)
     target_recall: float | None = setting(
         None,
-        "instead of num_probes: visit as many lists as found this share of the exhaustive answer "
-        "when the index was calibrated",
+        "instead of num_probes: visit as many lists as found this share (above 0) of the "
+        "exhaustive answer when the index was calibrated",
         low=0,
         high=1,
     )

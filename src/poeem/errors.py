@@ -19,7 +19,7 @@
     │   │   ├── LayoutError                     tensors overlap, leave a hole, or overflow
     │   │   ├── TensorError                     one is missing, unknown, or of another shape or type
     │   │   ├── ChecksumError                   bytes are not those that were written
-    │   │   ├── StoredFloatsError               codebooks, centroids or rotation: NaN or infinity
+    │   │   ├── StoredFloatsError               codebooks and such: NaN, infinity or no inverse
     │   │   ├── RotationError                   a rotation that is not orthonormal
     │   │   ├── OffsetsError                    offsets of lists or titles lead astray
     │   │   ├── CodesError                      codes beyond the codebook
@@ -138,7 +138,7 @@ class ChecksumError(CorruptIndexError):
 
 
 class StoredFloatsError(CorruptIndexError):
-    """Codebooks, centroids or the rotation hold NaN or infinity."""
+    """Codebooks, centroids, rotation or metric hold NaN or infinity; a metric has no inverse."""
 
 
 class RotationError(CorruptIndexError):
@@ -162,7 +162,7 @@ class NormsError(CorruptIndexError):
 
 
 class TitlesError(CorruptIndexError):
-    """Titles are not UTF-8."""
+    """Titles are not UTF-8, or one begins within a character."""
 
 
 class ChangedIndexError(IndexFileError):

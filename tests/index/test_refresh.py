@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import poeem
-from poeem.errors import ConfigError, NonFiniteError, ShapeError
+from poeem.errors import ConfigError, DtypeError, IdError, NonFiniteError, ShapeError
 from poeem.index.refresh import (
     exact_rows,
     load_checksums,
@@ -229,10 +229,35 @@ def test_bad_input_is_refused_as_by_a_build():
         refresh_index(index, layer, ids, vectors[0])
     with pytest.raises(ShapeError, match="ids: got shape"):
         refresh_index(index, layer, ids[1:], vectors)
+    for size in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match="batch_size"):
+            refresh_index(index, layer, ids, vectors, batch_size=size)
     vectors[7, 2] = np.nan
     with pytest.raises(NonFiniteError) as caught:
         refresh_index(index, layer, ids, vectors, batch_size=5)
     assert caught.value.rows == [7]
+
+
+def test_what_is_known_of_yesterday_must_fit():
+    layer = Layer()
+    ids, vectors, index, known = yesterday(layer)
+    rows = np.zeros(len(ids), dtype=np.int64)
+    for checksums, error in (
+        (known[1:], ShapeError),
+        (known.astype(np.int64), DtypeError),
+        ([1.5] * len(known), DtypeError),
+    ):
+        with pytest.raises(error, match="checksums: got"):
+            refresh_index(index, layer, ids, vectors, checksums=checksums)
+    for before, error in (
+        (rows[1:], ShapeError),
+        (rows.astype(np.float32), DtypeError),
+        (rows - 2, IdError),
+        (rows + len(ids), IdError),
+    ):
+        with pytest.raises(error, match="rows_before: got"):
+            refresh_index(index, layer, ids, vectors, checksums=known, rows_before=before)
+    refresh_index(index, layer, ids, vectors, checksums=known, rows_before=rows - 1)
 
 
 def test_an_index_stays_calibrated():

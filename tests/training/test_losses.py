@@ -97,6 +97,7 @@ def test_float32_inside_whatever_is_outside(dtype):
         ({"items": torch.ones(4, 2).long()}, DtypeError, "items"),
         ({"item_ids": torch.arange(3)}, ShapeError, r"item_ids: got shape \[3\], wanted \[4\]"),
         ({"user_ids": torch.arange(5)}, ShapeError, "user_ids"),
+        ({"item_ids": torch.arange(4.0)}, DtypeError, "item_ids: got torch.float32, wanted int"),
         ({"log_q": torch.ones(4, 1)}, ShapeError, "log_q"),
         ({"item_ids": [0, 1, 2, 3]}, DtypeError, "item_ids: got list, wanted a tensor"),
     ],

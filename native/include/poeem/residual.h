@@ -14,7 +14,7 @@ struct ResidualRequest {
   std::int64_t dim = 0;
   std::int64_t num_codebooks = 0;
   std::int64_t num_codewords = 0;    // 1 to 65,536
-  std::int64_t beam = 1;             // partial codes kept from one codebook to the next, 1 to 1,024
+  std::int64_t beam = 1;             // partial codes kept from one codebook to the next, 1 to 256
   std::int64_t num_threads = 1;
   std::string kernel;                // empty = the best this machine can run
 };

@@ -1,4 +1,4 @@
-// Search of product codes: the one entry point of the engine.
+// Search of codes of both families: the entry points of the engine.
 #pragma once
 
 #include <atomic>

@@ -93,7 +93,8 @@ def compare(
 
     Trains one float twin per seed; lets Faiss, ScaNN and Annoy index its vectors, each in a process
     of its own; trains joint models on from the twin's warm start. Every row is kept at once in
-    FOLDER/compare_NAME.json: called again, it goes on with what is not there yet.
+    FOLDER/compare_NAME.json (compare_NAME_validation.json with --validation): called again, it goes
+    on with what is not there yet. Twins are kept in runs/compare/NAME.
 
     Names for --only: float, pq, opq, ivf-opq, rq, rq-wide, lsq, rabitq, lsh, scann, scann-8bit,
     annoy, fixed-codes, paper, ours-product, ours-residual; ours is the one of the last two that

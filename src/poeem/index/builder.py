@@ -70,9 +70,11 @@ def build_index(
         progress: called as progress(vectors done, n) after each batch.
 
     Raises:
-        ShapeError, DtypeError, NonFiniteError: of vectors; rows are named.
+        ShapeError, DtypeError, NonFiniteError: of vectors, whose rows are named; of titles or
+            lineage; or norms overflow.
         IdError: ids are duplicated or do not fit int64.
         ConfigError: unknown metric, or batch_size < 1.
+        InputError: parts of a layer that no index can have; a lineage that JSON cannot.
         NotWarmError: the layer has not been warm-started.
     """
     metric = Metric.of(metric)

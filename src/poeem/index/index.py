@@ -74,8 +74,8 @@ class Index:
             path: a file written by `save`, or a link to one.
             verify: "open": check everything now, which reads the whole file once. "lazy": the
                 header and the small tensors now, each large one (checksum and contents) when it is
-                first used. "none": the header and the shapes; for files that were checked already.
-                True and False stand for "open" and "none".
+                first used. "none": the header, the shapes and the small tensors, without checksums;
+                for files that were checked already. True and False stand for "open" and "none".
             in_memory: read the file instead of mapping it, so that nothing that happens to it
                 afterwards matters. A mapped file must not be written in place (`save` never does).
             expect: what the index must have been made by and for: the fingerprint of a model, or
@@ -87,7 +87,7 @@ class Index:
             ChangedIndexError: the file changed while it was read.
             LineageError: something expected is not so.
             ConfigError: verify is none of these.
-            DtypeError: path is no path.
+            DtypeError, InputError: path is no path, or empty; expect is nothing to expect.
         """
         path = as_path(path)
         contents = read_index(path, verify=Verify.of(verify), in_memory=in_memory)
@@ -132,7 +132,8 @@ class Index:
             target_recall: instead of num_probes: visit as many lists as found this share (above 0,
                 at most 1) of the exhaustive answer when the index was calibrated. What it promises
                 holds on average, for queries like the samples and k near theirs.
-            num_threads: queries are shared by this many threads; 0 = one per core.
+            num_threads: this many share the queries, or the items where queries are few; 0 = one
+                per core.
             allowed: the only items to return: integers, ids (unknown ones count for nothing), or
                 bool [num_items], one for each of `index.ids`; None = all. Where the lists probed
                 have fewer than k of them, more lists are visited until there are k.
@@ -381,7 +382,7 @@ class Index:
 
     @property
     def path(self) -> Path | None:
-        """The file this index is mapped from; None if it was built in this process."""
+        """The file this index was opened from; None if it was built or calibrated since."""
         return self._path
 
     def info(self) -> dict[str, Any]:

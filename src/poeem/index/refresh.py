@@ -13,7 +13,7 @@ import numpy as np
 
 from poeem.checks import as_array, check_vectors
 from poeem.config import BuildConfig
-from poeem.errors import ConfigError, ShapeError
+from poeem.errors import ConfigError, DtypeError, IdError, ShapeError
 from poeem.files import UNREADABLE, atomic_write
 from poeem.index.arguments import check_ids
 from poeem.index.builder import build_index, build_index_from_codes
@@ -85,15 +85,22 @@ def refresh_index(
 
     Raises:
         ShapeError, DtypeError, NonFiniteError, IdError, ConfigError, NotWarmError: as in
-            `build_index`. ConfigError: `index` is calibrated, today's layer has lists and is
-            another, and there are no `sample_queries`: searches for a `target_recall` would fail.
+            `build_index`, and of `checksums` and `rows_before`. ConfigError: `index` is calibrated,
+            today's layer has lists and is another, and there are no `sample_queries`: searches for
+            a `target_recall` would fail.
     """
+    batch_size = BuildConfig(batch_size=batch_size).batch_size
     parts = layer if isinstance(layer, QuantizerParts) else layer.export_parts()
     array = as_array("vectors", vectors)
     if array.ndim != 2 or len(array) == 0:
         raise ShapeError(f"vectors: got shape {array.shape}, wanted [n, dim] with n > 0")
     ids = np.arange(len(array)) if ids is None else check_ids(ids, len(array))
-    before = _rows_before(index, ids) if rows_before is None else rows_before
+    if rows_before is None:
+        before = _rows_before(index, ids)
+    else:
+        before = _checked_rows(rows_before, len(ids), index.num_items)
+    if checksums is not None:
+        checksums = _checked("checksums", checksums, np.uint64, index.num_items)
     fresh = np.concatenate(
         [_checksums(array[i : i + batch_size], i) for i in range(0, len(array), batch_size)]
     )
@@ -135,6 +142,24 @@ def refresh_index(
         codes_changed=_share_changed(index.codes, codes, before, kept) or 0.0,
         lists_changed=_share_changed(index.lists, lists, before, kept),
     )
+
+
+def _checked(name: str, values: Any, dtype: type, count: int) -> Array:
+    array = as_array(name, values)
+    if array.dtype != dtype:
+        raise DtypeError(f"{name}: got {array.dtype}, wanted {np.dtype(dtype)}")
+    if array.shape != (count,):
+        raise ShapeError(f"{name}: got shape {array.shape}, wanted ({count},)")
+    return array
+
+
+def _checked_rows(rows: Any, count: int, num_items: int) -> IntArray:
+    array = _checked("rows_before", rows, np.int64, count)
+    if len(array) and not -1 <= array.min() <= array.max() < num_items:
+        raise IdError(
+            f"rows_before: got {array.min()} to {array.max()}, wanted -1 to {num_items - 1}"
+        )
+    return array
 
 
 def vector_checksums(vectors: Any) -> Array:

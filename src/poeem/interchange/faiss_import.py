@@ -29,6 +29,7 @@ def import_faiss(source: Any, *, renumber: bool = True) -> Index:
     `IndexResidualQuantizer` and `IndexIVFResidualQuantizer`, behind any number of orthonormal
     `LinearTransform`s (`OPQMatrix`, `RandomRotationMatrix`) of an `IndexPreTransform`, in an
     `IndexIDMap` or not; metrics inner product and L2, of which distances become scores by a minus.
+    Inner product behind a `NormalizationTransform` of norm 2 becomes cosine.
     Fewer lists than all are here those that are best by the metric searched; Faiss asks the coarse
     quantizer's own.
 

@@ -146,6 +146,7 @@ class LiveIndex:
             ShapeError, DtypeError, NonFiniteError, InputError: of the other arguments.
             ConfigError: the index is read only, or closed; or arguments that do not go together.
             SaveError: the system refused, e.g. a full disk; nothing changed.
+            ChangesError: another file was put in the place of the index; nothing changed.
         """
         with _native.Changing():
             self._writer().put(ids, vectors, codes, lists, titles, only_new=True)
@@ -172,7 +173,7 @@ class LiveIndex:
 
         Raises:
             IdError: an id is not there, or twice; nothing changed.
-            ConfigError, SaveError: as in `add`.
+            ConfigError, SaveError, ChangesError: as in `add`.
         """
         with _native.Changing():
             self._writer().remove(ids, ignore_missing=ignore_missing)
@@ -187,6 +188,7 @@ class LiveIndex:
         Raises:
             ConfigError: the index is read only, or closed.
             SaveError: the system refused; everything is as it was.
+            ChangesError: another file was put in the place of the index; everything is as it was.
         """
         return self._writer().compact()
 
@@ -199,7 +201,7 @@ class LiveIndex:
             index: of any quantizer and metric.
 
         Raises:
-            ConfigError, SaveError: as in `compact`.
+            ConfigError, SaveError, ChangesError: as in `compact`. DtypeError: index is none.
         """
         self._writer().replace(index)
 

@@ -104,6 +104,7 @@ class IndexLayer(LayerCodes):
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: vectors that cannot be used; state unchanged.
+            InputError: something else than `GivensDescent` has moved the rotation off a rotation.
         """
         x = self._checked(vectors)
         with full_precision(x.device):
@@ -164,7 +165,8 @@ class IndexLayer(LayerCodes):
                 error in directions that queries point in, see `query_metric`.
 
         Raises:
-            ShapeError: fewer vectors than codewords or lists; state unchanged.
+            ShapeError: fewer vectors than codewords or lists; state unchanged. DtypeError,
+                NonFiniteError: vectors or queries that cannot be used; state unchanged.
         """
         asked = None if queries is None else self._checked(queries).detach()
         if vectors is None:

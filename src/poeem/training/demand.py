@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from poeem.config import LayerConfig, TrainConfig
 from poeem.errors import ConfigError
 from poeem.quantize import coarse
 from poeem.quantize.checks import check_vectors
@@ -56,9 +57,9 @@ def demand_lists(
     num_lists: int,
     *,
     temperature: float,
-    capacity: float = 1.25,
-    rounds: int = 3,
-    kmeans_iterations: int = 25,
+    capacity: float = TrainConfig().list_capacity,
+    rounds: int = TrainConfig().list_rounds,
+    kmeans_iterations: int = LayerConfig().kmeans_iterations,
     generator: torch.Generator,
 ) -> DemandLists:
     """Return lists in which queries find much of what they want in the first one they visit.

@@ -250,6 +250,8 @@ def _check(queries: Tensor, items: Tensor, temperature: float, **per_row: Tensor
             raise DtypeError(f"{name}: got {type(values).__name__}, wanted a tensor")
         if values is not None and values.shape != (len(items),):
             raise ShapeError(f"{name}: got shape {list(values.shape)}, wanted [{len(items)}]")
+        if values is not None and name != "log_q" and values.is_floating_point():
+            raise DtypeError(f"{name}: got {values.dtype}, wanted integers")
     log_q = per_row.get("log_q")
     if log_q is not None and log_q.requires_grad:
         raise ConfigError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem.checks import as_path
 from poeem.config import SearchConfig
 from poeem.errors import DataError, InputError
 from poeem.evaluation.protocol import CUTOFFS, EvaluationSet, search_excluding
@@ -108,9 +109,9 @@ def refresh(
     Raises:
         IndexFileError: the index cannot be opened. CheckpointError: there is no run.
         InputError: the run is a float twin. NotWarmError: it was stopped before its warm start.
-        SaveError: the system refused; the file is as it was.
+        SaveError: the system refused; the file is as it was. DtypeError: no path.
     """
-    path, today = Path(index), TrainedRun.load(Path(run))
+    path, today = as_path(index, "index"), TrainedRun.load(as_path(run, "run"))
     with _writing(path, dry_run) as save:
         return _refresh(path, today, save, (num_queries, seed), search, progress)
 
