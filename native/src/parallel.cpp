@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "poeem/scratch.h"
 
 #ifdef __linux__
 #include <pthread.h>
@@ -70,9 +71,15 @@ void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
   threads.reserve(static_cast<std::size_t>(num_helpers));
   try {
     const Elsewhere elsewhere;
-    for (std::int64_t i = 0; i < num_helpers; ++i) elsewhere.send(threads.emplace_back(guarded));
-  } catch (const std::system_error&) {
-    // No more threads to be had.
+    for (std::int64_t i = 0; i < num_helpers; ++i) {
+      void* scratch = scratch_of_helper(static_cast<std::size_t>(i), static_cast<std::size_t>(num_helpers));
+      elsewhere.send(threads.emplace_back([&guarded, scratch] {
+        const LentScratch lent(scratch);
+        guarded();
+      }));
+    }
+  } catch (const std::exception&) {
+    // No more threads to be had, or no memory for them.
   }
   guarded();
   for (std::thread& thread : threads) thread.join();

@@ -1,5 +1,9 @@
 #include "poeem/scratch.h"
 
+#include <algorithm>
+#include <memory>
+#include <vector>
+
 #if defined(__SANITIZE_ADDRESS__)
 #define POEEM_KEEPS_NO_SCRATCH
 #elif defined(__has_feature)
@@ -15,6 +19,9 @@ namespace poeem {
 // So that every byte beyond what was asked for, and all that was given back, is watched.
 void* take_scratch(std::size_t bytes) { return ::operator new(bytes, std::align_val_t{64}); }
 void give_scratch(void* memory, std::size_t) noexcept { ::operator delete(memory, std::align_val_t{64}); }
+void* scratch_of_helper(std::size_t, std::size_t) { return nullptr; }
+LentScratch::LentScratch(void*) noexcept {}
+LentScratch::~LentScratch() = default;
 
 #else
 
@@ -23,6 +30,7 @@ namespace {
 constexpr int kLeastBits = 6;                     // of a size: 64 bytes, a cache line
 constexpr int kMostBits = 18;                     // beyond, asking is nothing beside using it
 constexpr std::size_t kMostKept = std::size_t{16} << 20;  // bytes, of a thread
+constexpr std::size_t kMostOfHelpers = std::size_t{48} << 20;  // of all that helped it
 constexpr std::align_val_t kAlignment{64};
 
 // Sizes are powers of two. What is free lies in a chain for each.
@@ -50,21 +58,27 @@ class Pool {
   }
 
   void give(void* memory, int bits) noexcept {
-    if (kept_ + (std::size_t{1} << bits) > kMostKept) return ::operator delete(memory, kAlignment);
+    if (kept_ + (std::size_t{1} << bits) > most_kept_) return ::operator delete(memory, kAlignment);
     kept_ += std::size_t{1} << bits;
     Free*& first = free_[bits - kLeastBits];
     first = ::new (memory) Free{first};
   }
+
+  void keep_at_most(std::size_t bytes) noexcept { most_kept_ = bytes; }
 
  private:
   struct Free {
     Free* next;
   };
   Free* free_[kMostBits - kLeastBits + 1] = {};
-  std::size_t kept_ = 0;
+  std::size_t kept_ = 0, most_kept_ = kMostKept;
 };
 
-thread_local Pool pool;
+thread_local Pool own_pool;
+thread_local Pool* lent_pool = nullptr;
+thread_local std::vector<std::unique_ptr<Pool>> helpers_pools;
+
+Pool& pool() { return lent_pool != nullptr ? *lent_pool : own_pool; }
 
 // The least power of two that holds so many bytes.
 int bits_of(std::size_t bytes) {
@@ -76,14 +90,23 @@ int bits_of(std::size_t bytes) {
 
 void* take_scratch(std::size_t bytes) {
   const int bits = bits_of(bytes);
-  return bits > kMostBits ? ::operator new(bytes, kAlignment) : pool.take(bits);
+  return bits > kMostBits ? ::operator new(bytes, kAlignment) : pool().take(bits);
 }
 
 void give_scratch(void* memory, std::size_t bytes) noexcept {
   const int bits = bits_of(bytes);
   if (bits > kMostBits) return ::operator delete(memory, kAlignment);
-  pool.give(memory, bits);
+  pool().give(memory, bits);
 }
+
+void* scratch_of_helper(std::size_t helper, std::size_t num_helpers) {
+  while (helpers_pools.size() <= helper) helpers_pools.push_back(std::make_unique<Pool>());
+  helpers_pools[helper]->keep_at_most(std::min(kMostKept, kMostOfHelpers / num_helpers));
+  return helpers_pools[helper].get();
+}
+
+LentScratch::LentScratch(void* of_helper) noexcept { lent_pool = static_cast<Pool*>(of_helper); }
+LentScratch::~LentScratch() { lent_pool = nullptr; }
 
 #endif
 
