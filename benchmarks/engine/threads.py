@@ -2,7 +2,8 @@
 
 What the codes are does not matter to it, so they are random. All rounds count, those too in which
 somebody else used the cores. One call after the other, and with pauses as a server has them, from
-which a thread wakes: new threads of its own may then be left waiting behind it.
+which a thread wakes: new threads of its own may then be left waiting behind it. A turn is five
+calls, as a program's number of threads does not change from call to call.
 
 python benchmarks/engine/threads.py
 """
@@ -25,6 +26,7 @@ from common import write_result
 
 DIM, NUM_QUERIES, K, PROBES = 64, 256, 100, 16
 PAUSE = 0.005  # seconds
+CALLS = 5  # of a turn
 
 
 def measure(
@@ -32,18 +34,21 @@ def measure(
 ) -> dict[str, Any]:
     """Return milliseconds a query by threads, medians, and how many times faster two are.
 
-    The latter is the median over rounds too, each of two calls that follow each other.
+    The latter is the median over rounds too, of the medians of two turns that follow each other.
     """
-    wall: dict[int, list[float]] = {1: [], 2: []}
+    turns: dict[int, list[list[float]]] = {1: [], 2: []}
     for _ in range(rounds):
-        for threads, times in wall.items():
-            if pause:
-                time.sleep(pause)
-            start = time.perf_counter()
-            index.search(queries, K, num_probes=probes, num_threads=threads)
-            times.append(time.perf_counter() - start)
+        for threads, times in turns.items():
+            times.append([])
+            for _ in range(CALLS):
+                if pause:
+                    time.sleep(pause)
+                start = time.perf_counter()
+                index.search(queries, K, num_probes=probes, num_threads=threads)
+                times[-1].append(time.perf_counter() - start)
+    wall = {threads: np.median(times, axis=1) for threads, times in turns.items()}
     one, two = (float(np.median(times)) / len(queries) * 1e3 for times in wall.values())
-    times_faster = float(np.median(np.array(wall[1]) / np.array(wall[2])))
+    times_faster = float(np.median(wall[1] / wall[2]))
     return {
         "ms_1_thread": round(one, 5),
         "ms_2_threads": round(two, 5),
@@ -58,7 +63,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--lists", type=int, default=1024)
     parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--rounds", type=int, default=101)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--name", default="engine_threads")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -76,7 +81,7 @@ def main() -> None:
                     name = case + (", after pauses" if pause else "")
                     figures[name] = measure(index, asked, probes, options.rounds, pause)
     settings = {"items": options.items, "dim": DIM, "k": K, "batch": NUM_QUERIES}
-    settings |= {"pause_s": PAUSE}
+    settings |= {"pause_s": PAUSE, "calls_of_a_turn": CALLS}
     write_result(options.name, {**settings, "kernel": active_kernel(), "figures": figures})
 
 
