@@ -55,6 +55,8 @@ class Elsewhere {
 void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
                const std::function<void(TaskCounter&)>& work) {
   TaskCounter tasks(num_tasks);
+  const std::int64_t num_helpers = std::min(num_threads, num_tasks) - 1;
+  if (num_helpers < 1) return work(tasks);  // and the system is asked for nothing
   std::exception_ptr failure;
   std::mutex failure_mutex;
   const auto guarded = [&]() {
@@ -67,7 +69,6 @@ void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
     }
   };
   std::vector<std::thread> threads;
-  const std::int64_t num_helpers = std::max<std::int64_t>(std::min(num_threads, num_tasks) - 1, 0);
   threads.reserve(static_cast<std::size_t>(num_helpers));
   try {
     const Elsewhere elsewhere;

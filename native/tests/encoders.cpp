@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../src/tables.h"
+#include "numbers.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
 #include "poeem/product.h"
@@ -15,23 +16,18 @@
 
 namespace {
 
-std::vector<float> normal(std::int64_t count, std::mt19937& random) {
-  std::normal_distribution<float> distribution;
+// From -most to most.
+std::vector<float> integers(std::int64_t count, unsigned most, std::mt19937& random) {
   std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = distribution(random);
+  for (float& value : values) value = static_cast<float>(random() % (2 * most + 1)) - static_cast<float>(most);
   return values;
 }
 
 // Small integers, whose sums are exact with and without fused multiply-add: ties too must go to the same center.
 bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t centers, std::mt19937& random) {
   constexpr std::int64_t kGroups = 2;
-  const auto integers = [&random](std::int64_t count) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(random() % 9) - 4.0F;
-    return values;
-  };
-  const std::vector<float> x = integers(kGroups * points * width);
-  const std::vector<float> c = integers(kGroups * centers * width);
+  const std::vector<float> x = integers(kGroups * points * width, 4, random);
+  const std::vector<float> c = integers(kGroups * centers * width, 4, random);
   poeem::NearestRequest request;
   request.points = x.data();
   request.group_stride = points * width;
@@ -56,12 +52,9 @@ bool nearest_agrees(std::int64_t points, std::int64_t width, std::int64_t center
 // Small integers again, and beams long enough for partial codes that differ far back.
 bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t beam, bool costly, std::mt19937& random) {
   constexpr std::int64_t kDim = 3, kCodebooks = 12;
-  std::vector<float> x(static_cast<std::size_t>(vectors * kDim));
-  std::vector<float> u(static_cast<std::size_t>(kCodebooks * codewords * kDim));
-  for (float& value : x) value = static_cast<float>(random() % 17) - 8.0F;
-  for (float& value : u) value = static_cast<float>(random() % 5) - 2.0F;
-  std::vector<float> along(x.size());
-  for (float& value : along) value = static_cast<float>(random() % 5) - 2.0F;
+  const std::vector<float> x = integers(vectors * kDim, 8, random);
+  const std::vector<float> u = integers(kCodebooks * codewords * kDim, 2, random);
+  const std::vector<float> along = integers(vectors * kDim, 2, random);
   poeem::ResidualRequest request;
   request.along = costly ? along.data() : nullptr;
   request.vectors = x.data();
@@ -87,13 +80,9 @@ bool residual_agrees(std::int64_t vectors, std::int64_t codewords, std::int64_t 
 // Product codes changed one at a time.
 bool descents_agree(std::int64_t vectors, std::int64_t codewords, std::mt19937& random) {
   constexpr std::int64_t kCodebooks = 5, kWidth = 3;
-  const auto integers = [&random](std::int64_t count, unsigned most) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = static_cast<float>(random() % (2 * most + 1)) - static_cast<float>(most);
-    return values;
-  };
-  const std::vector<float> x = integers(vectors * kCodebooks * kWidth, 8), along = integers(vectors * kCodebooks * kWidth, 2);
-  const std::vector<float> words = integers(kCodebooks * codewords * kWidth, 4);
+  const std::vector<float> x = integers(vectors * kCodebooks * kWidth, 8, random);
+  const std::vector<float> along = integers(vectors * kCodebooks * kWidth, 2, random);
+  const std::vector<float> words = integers(kCodebooks * codewords * kWidth, 4, random);
   poeem::DescentRequest request;
   request.vectors = x.data();
   request.along = along.data();

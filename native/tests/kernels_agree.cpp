@@ -16,6 +16,7 @@
 #include "../src/kernels/bounds.h"
 #include "encoders.h"
 #include "first_looks.h"
+#include "numbers.h"
 #include "poeem/kernel.h"
 #include "poeem/list_bounds.h"
 #include "poeem/panels.h"
@@ -99,13 +100,6 @@ struct Index {
     view.byte_lists = &lists.lists();
   }
 
-  static std::vector<float> normal(std::int64_t count, std::mt19937& random) {
-    std::normal_distribution<float> distribution;
-    std::vector<float> values(static_cast<std::size_t>(count));
-    for (float& value : values) value = distribution(random);
-    return values;
-  }
-
   IndexView view;
   std::vector<float> codebooks, codebooks_t, centroids, list_norms, norms;
   std::vector<std::int64_t> offsets;
@@ -131,7 +125,7 @@ Answer answer(const IndexView& view, const poeem::SearchRequest& request) {
 
 bool kernels_agree(const Index& index, std::mt19937& random) {
   constexpr std::int64_t kVectors = 4;
-  const std::vector<float> queries = Index::normal(kVectors * index.view.dim, random);
+  const std::vector<float> queries = normal(kVectors * index.view.dim, random);
   std::vector<std::uint64_t> allowed(static_cast<std::size_t>((index.view.num_items + 63) / 64));
   for (std::int64_t i = 0; i < index.view.num_items; i += 1 + static_cast<std::int64_t>(random() % 4))
     allowed[static_cast<std::size_t>(i / 64)] |= std::uint64_t{1} << (i % 64);
@@ -160,7 +154,7 @@ bool kernels_agree(const Index& index, std::mt19937& random) {
 
 // Cut in two, each with every other item, it answers as the whole.
 bool segments_agree(const Index& index, std::mt19937& random) {
-  const std::vector<float> queries = Index::normal(2 * index.view.dim, random);
+  const std::vector<float> queries = normal(2 * index.view.dim, random);
   const auto num_words = static_cast<std::size_t>((index.view.num_items + 63) / 64);
   std::vector<std::uint64_t> even(num_words, 0x5555555555555555), odd(num_words, 0xAAAAAAAAAAAAAAAA);
   const int beyond = static_cast<int>(num_words * 64 - static_cast<std::size_t>(index.view.num_items));
@@ -192,7 +186,7 @@ bool segments_agree(const Index& index, std::mt19937& random) {
 // Nor does a call of one query ask for more than the list of its segments.
 bool allocates_per_query(const Index& index, std::mt19937& random) {
   constexpr std::int64_t kQueries = 192;  // a multiple of the rows that are scanned together
-  std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
+  std::vector<float> queries = normal(kQueries * index.view.dim, random);
   queries.insert(queries.end(), queries.begin(), queries.end());
   poeem::SearchRequest request;
   request.queries = queries.data();
@@ -224,7 +218,7 @@ bool helpers_allocate(std::mt19937& random) {
 #else
   constexpr std::int64_t kQueries = 256, kHelpers = 2, kOfEach = 4;  // of a thread: its state, and room
   const Index index({3000, 4, 256, 0, Metric::kInnerProduct, true}, random);
-  const std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
+  const std::vector<float> queries = normal(kQueries * index.view.dim, random);
   poeem::SearchRequest request;
   request.queries = queries.data();
   request.num_queries = kQueries;
@@ -246,7 +240,7 @@ bool helpers_allocate(std::mt19937& random) {
 bool stops_when_asked(std::mt19937& random) {
   const Index index({1000, 4, 256, 0, Metric::kInnerProduct, false}, random);
   constexpr std::int64_t kQueries = 1000;
-  const std::vector<float> queries = Index::normal(kQueries * index.view.dim, random);
+  const std::vector<float> queries = normal(kQueries * index.view.dim, random);
   poeem::SearchRequest request;
   request.queries = queries.data();
   request.num_queries = kQueries;

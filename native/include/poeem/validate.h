@@ -19,8 +19,8 @@ void check_offsets(const IndexView& index);
 // num_lists, not for num_items.
 std::int64_t find_repeated_id(const IndexView& index);
 
-// The first item whose norm is off |T(x)| (cosine), or its square (l2 with lists or of residual codes), by more than a share of `tolerance`,
-// or -1. Throws Error where a code is not below num_codewords.
+// The first item whose norm is off |T(x)| (cosine), or its square (l2 with lists or of residual codes), by more than a share
+// of `tolerance`, or -1. Throws Error where a code is not below num_codewords.
 std::int64_t find_wrong_norm(const IndexView& index, double tolerance);
 
 }  // namespace poeem
