@@ -60,6 +60,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "no frozen epoch": {"train": {"frozen_epochs": 0}},
     "frozen epoch at full steps": {"train": {"frozen_rate": 1.0}},
     "frozen epoch against the batch": {"train": {"frozen_negatives": 0, "frozen_rate": 0.2}},
+    "all codewords learn in the frozen epoch": {"train": {"frozen_bits": 0}},
+    "those of 128 bits learn in the frozen epoch": {"train": {"frozen_bits": 128}},
     "half of the frozen loss by float scores": {"train": {"distillation_share": 0.5}},
     "frozen loss by float scores alone": {"train": {"distillation_share": 1.0}},
     "codes always fitted once more": {"train": {"refit_below": 10**9}},

@@ -144,7 +144,7 @@ class LayerConfig(_Checked):
         "residual codes: share of the vectors of a training step that are seen through the first "
         "64 bits of their codes only, where codes are longer; none = 0, "
         "but 1 in `poeem train` where codes are longer than 16 bytes, unless users are ids with "
-        "fewer than 16 pairs each, which have quantizer_dropout, or with 64 or more",
+        "fewer than 16 pairs each, which have quantizer_dropout, or with 48 or more",
         low=0,
         high=1,
     )
@@ -282,6 +282,13 @@ class TrainConfig(_Checked):
         4096,
         "in the frozen epochs: items drawn evenly from the catalogue for each step: the negatives "
         "of all its pairs, but for what a user had; 0 = those of the batch, as before",
+        low=0,
+    )
+    frozen_bits: int | None = setting(
+        None,
+        "residual codes: in the frozen epochs only codewords of the first so many bits of a code "
+        "learn, later ones stay; 0 = all learn, none = 64 where users are ids and codes are longer "
+        "than 16 bytes, else all",
         low=0,
     )
     distillation_share: float = setting(

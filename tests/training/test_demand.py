@@ -260,7 +260,7 @@ def test_dropout_of_later_codewords_is_for_long_codes(taste):  # noqa: F811
         return found, quantized_share(state.config, found)
 
     each = len(pairs) / NUM_USERS
-    some, many = math.ceil(16 / each), math.ceil(64 / each)
+    some, many = math.ceil(16 / each), math.ceil(48 / each)
     assert share() == (0.0, 0.5)  # so few pairs have the other kind
     assert share(times=some) == (1.0, 1.0)
     assert share(times=many) == (0.0, 0.5)

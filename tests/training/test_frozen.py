@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +50,52 @@ def test_what_stays_and_what_learns(trained):
     assert torch.equal(state.model.all_items(), before.items)
     assert not torch.equal(state.model.query_tower.embedding.weight, before.queries)
     assert not torch.equal(state.layer.codebooks, before.codebooks)
+
+
+@pytest.mark.parametrize(
+    ("tower", "family", "bits", "learning"),
+    [
+        ("id", "residual", 8, 2),
+        ("id", "residual", 9, 3),
+        ("id", "residual", 0, 4),
+        ("id", "residual", 16, 4),
+        ("id", "residual", None, 4),  # codes are short
+        ("history", "residual", 8, 2),
+        ("id", "product", 8, 4),
+    ],
+)
+def test_later_codewords_stay(taste, tower, family, bits, learning):  # noqa: F811
+    settings = config(tower)
+    layer = poeem.config.LayerConfig(family=family, num_subspaces=4, num_codewords=16)
+    learns = dataclasses.replace(settings.train, frozen_bits=bits)
+    state = new_state(poeem.config.Config(settings.data, settings.model, layer, learns))
+    before = codebooks_at_freezing(state)
+    train(state, taste[0])
+    moved = (state.layer.codebooks != before.codebooks).flatten(1).any(1)
+    assert moved.tolist() == [m < learning for m in range(4)]
+
+
+@pytest.mark.parametrize(("tower", "learning"), [("id", 11), ("history", 24)])
+def test_of_ids_and_long_codes_the_codewords_of_64_bits_learn(taste, tower, learning):  # noqa: F811
+    settings = config(tower)
+    layer = poeem.config.LayerConfig(num_subspaces=24, num_codewords=64)  # 6 bits each
+    state = new_state(poeem.config.Config(settings.data, settings.model, layer, settings.train))
+    before = codebooks_at_freezing(state)
+    train(state, taste[0])
+    moved = (state.layer.codebooks != before.codebooks).flatten(1).any(1)
+    assert moved.tolist() == [m < learning for m in range(24)]
+
+
+def codebooks_at_freezing(state):
+    """Return what will have `codebooks` as they are then."""
+    found, freeze = SimpleNamespace(), state.freeze
+
+    def kept(beam=None):
+        freeze(beam)
+        found.codebooks = state.layer.codebooks.detach().clone()
+
+    state.freeze = kept
+    return found
 
 
 def test_no_codeword_is_without_an_item(taste):  # noqa: F811

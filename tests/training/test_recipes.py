@@ -19,7 +19,14 @@ LEFT = {
     *("epochs", "warm_start_epoch", "batch_size", "learning_rate", "rotation_learning_rate"),
     *("decay_epochs", "coarse_weight", "logq_correction", "eval_every", "eval_users"),
     *("checkpoint_every", "num_threads", "device", "refit_below", "refit_beam"),
-    *("frozen_rate", "frozen_negatives", "list_choice", "list_capacity", "list_rounds"),
+    *(
+        "frozen_rate",
+        "frozen_negatives",
+        "frozen_bits",
+        "list_choice",
+        "list_capacity",
+        "list_rounds",
+    ),
 }
 
 
@@ -127,6 +134,29 @@ def test_a_mark_says_where_few_steps_are_others():
     more = LeftOpen(1000)
     assert settings_mark(config, joint=True) != settings_mark(config, joint=True, left=more)
     assert settings_mark(config, joint=False) == settings_mark(config, joint=False, left=more)
+    never = dataclasses.replace(config, train=TrainConfig(frozen_epochs=0))
+    assert settings_mark(never, joint=True) == settings_mark(never, joint=True, left=more)
+
+
+def test_a_mark_knows_which_codewords_learn_in_the_end():
+    """Results of codes in which all of them do stay what they were."""
+    yes, no = LeftOpen(users_are_ids=True), LeftOpen()
+
+    def mark(left, told=None, epochs=1, **layer):
+        train = TrainConfig(frozen_bits=told, frozen_epochs=epochs)
+        return settings_mark(Config(layer=LayerConfig(**layer), train=train), joint=True, left=left)
+
+    long = {"num_subspaces": 32}
+    assert mark(yes, **long) != mark(no, **long)
+    assert mark(yes, **long) == mark(no, 64, **long)
+    assert mark(no, **long) == mark(yes, 0, **long) == mark(yes, 256, **long)
+    assert mark(yes, 128, **long) not in (mark(yes, **long), mark(no, **long))
+    assert (
+        mark(yes, num_subspaces=16) == mark(no, num_subspaces=16) != mark(no, 64, num_subspaces=16)
+    )
+    product = {"num_subspaces": 32, "family": "product"}
+    assert mark(yes, **product) == mark(no, **product)
+    assert mark(yes, epochs=0, **long) == mark(no, epochs=0, **long)
 
 
 def test_a_mark_knows_whether_later_codewords_are_left_out():

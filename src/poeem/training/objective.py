@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from poeem.checks import seed_in_range
-from poeem.config import Config, LayerConfig
+from poeem.config import Config
 from poeem.models.towers import IdTower
 from poeem.training.losses import (
     catalogue_softmax,
@@ -18,11 +16,10 @@ from poeem.training.losses import (
     route_softmax,
 )
 from poeem.training.pairs import TrainingPairs
-from poeem.training.state import TrainingState
+from poeem.training.state import TrainingState, is_long
 
-_LONG_CODE_BITS = 128
 _FEW_PAIRS = 16
-_MANY_PAIRS = 64
+_MANY_PAIRS = 48
 
 
 def batch_losses(
@@ -143,11 +140,6 @@ def quantized_share(config: Config, dropout: float = 0.0) -> float:
     if told is not None or dropout:
         return 1.0 if told is None else told
     return 0.5 if is_long(layer) else 1.0
-
-
-def is_long(layer: LayerConfig) -> bool:
-    """Return whether codes have more than 16 bytes."""
-    return layer.num_subspaces * math.log2(layer.num_codewords) > _LONG_CODE_BITS
 
 
 def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:

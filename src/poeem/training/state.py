@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poeem.config import Config, TrainConfig
+from poeem.config import Config, LayerConfig, TrainConfig
 from poeem.errors import CheckpointError, ConfigError, NotWarmError
 from poeem.models.text import TextTables, text_towers
+from poeem.models.towers import IdTower
 from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
@@ -22,6 +24,8 @@ from poeem.types import TrainedQuantizer
 
 # Length of the centroids of lists by demand, in mean lengths of item vectors.
 _ROUTE_LENGTH = 0.01
+# What makes a code long, and of a long one what learns in the frozen epochs.
+_LONG_CODE_BITS, _FROZEN_BITS = 128, 64
 
 
 @dataclass
@@ -120,6 +124,7 @@ class TrainingState:
             found = encode_items(self.layer, items, beam=beam)
             codes = self.layer.use_all_codewords(items, found.codes, found.lists)
             self.frozen = found._replace(codes=codes)
+            self._stop_later_codewords()
 
     def add_lists(self, found: DemandLists) -> None:
         """Give the frozen catalogue lists; their routes become the centroids, but short ones.
@@ -163,6 +168,26 @@ class TrainingState:
             return self.layer
         return FrozenQuantizer(self.layer, self.model.all_items().cpu().numpy(), self.frozen)
 
+    def _later_codewords(self) -> slice | None:
+        """Return the codebooks that stay in the frozen epochs; None = all learn."""
+        layer = self.layer
+        if layer is None or self.frozen is None or layer.config.family != "residual":
+            return None
+        bits = self.config.train.frozen_bits
+        if bits is None:
+            by_id = isinstance(self.model.query_tower, IdTower)
+            bits = usual_frozen_bits(layer.config, users_are_ids=by_id)
+        first = math.ceil(bits / math.log2(layer.config.num_codewords))
+        return slice(first, None) if 0 < first < layer.config.num_subspaces else None
+
+    def _stop_later_codewords(self) -> None:
+        """Let those that stay not go on by what Adam remembers of the steps before."""
+        later = self._later_codewords()
+        if later is not None and self.layer is not None:
+            average = self.adam.state.get(self.layer.codebooks, {}).get("exp_avg")
+            if average is not None:
+                average[later] = 0
+
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         self.adam.zero_grad()
@@ -171,6 +196,9 @@ class TrainingState:
 
     def optimize(self) -> None:
         """Apply the gradients."""
+        later = self._later_codewords()
+        if later is not None and self.layer is not None and self.layer.codebooks.grad is not None:
+            self.layer.codebooks.grad[later] = 0
         self.adam.step()
         if self.givens is not None:
             self.givens.step()
@@ -268,6 +296,21 @@ def _why_nothing_freezes(train: TrainConfig) -> str:
         f"with {train.epochs - train.warm_start_epoch} epochs after the warm start (epochs "
         f"{train.epochs}, warm_start_epoch {train.warm_start_epoch}), wanted at least 2"
     )
+
+
+def code_bits(layer: LayerConfig) -> float:
+    """Return how many bits a code takes, of those that tell codewords apart."""
+    return layer.num_subspaces * math.log2(layer.num_codewords)
+
+
+def is_long(layer: LayerConfig) -> bool:
+    """Return whether codes have more than 16 bytes."""
+    return code_bits(layer) > _LONG_CODE_BITS
+
+
+def usual_frozen_bits(layer: LayerConfig, *, users_are_ids: bool) -> int:
+    """Return `TrainConfig.frozen_bits` where nobody told, 0 = all bits."""
+    return _FROZEN_BITS if users_are_ids and is_long(layer) else 0
 
 
 def check_distillation(train: TrainConfig) -> None:

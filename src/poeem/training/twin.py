@@ -21,16 +21,16 @@ from poeem.evaluation.rival_process import save_inputs
 from poeem.files import atomic_write
 from poeem.training.checkpoint import load_checkpoint, save_checkpoint
 from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_PARTS, evaluate_state, schedule
-from poeem.training.objective import is_long, usual_tail_dropout
+from poeem.training.objective import usual_tail_dropout
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
-from poeem.training.state import TrainingState
+from poeem.training.state import TrainingState, code_bits, is_long, usual_frozen_bits
 from poeem.types import FloatArray
 
 # Of training, but nothing to a model without an index layer.
 _ONLY_JOINT = (
     *("codebook_learning_rate", "rotation_learning_rate", "coarse_weight"),
-    *("quantized_share", "refit_below", "refit_beam"),
+    *("quantized_share", "refit_below", "refit_beam", "frozen_bits"),
     *("frozen_epochs", "frozen_rate", "frozen_negatives", "distillation_share"),
     *("list_choice", "list_capacity", "list_rounds"),
 )
@@ -38,9 +38,9 @@ _ONLY_JOINT = (
 _ONLY_LISTS = ("list_choice", "list_capacity", "list_rounds")
 _ONLY_RESIDUAL = ("quantizer_dropout", "tail_dropout")
 # Nothing without frozen epochs.
-_ONLY_FROZEN = ("frozen_rate", "frozen_negatives", "distillation_share")
+_ONLY_FROZEN = ("frozen_rate", "frozen_negatives", "frozen_bits", "distillation_share")
 # Nothing where they are 0: later than most results.
-_NONE_AT_0 = ("distillation_share", "parallel_weight", "tail_dropout")
+_NONE_AT_0 = ("distillation_share", "parallel_weight", "tail_dropout", "frozen_bits")
 # Nothing to the figures.
 _NEUTRAL = ("eval_every", "eval_users", "checkpoint_every", "num_threads")
 
@@ -56,12 +56,13 @@ class LeftOpen(NamedTuple):
     """What settings that a user left to the library come to.
 
     refit_below: see `left_open`. frozen_epochs: None = 1 where codes freeze, else 0.
-    tail_dropout: of long residual codes.
+    tail_dropout: of long residual codes. users_are_ids: whether `frozen_bits` is for these data.
     """
 
     refit_below: int = FEW_STEPS
     frozen_epochs: int | None = None
     tail_dropout: float = 0.0
+    users_are_ids: bool = False
 
 
 _USUAL = LeftOpen()
@@ -77,15 +78,16 @@ def settings_mark(config: Config, *, joint: bool, left: LeftOpen = _USUAL) -> st
     values = config.to_dict()
     train = values["train"]
     train["frozen_epochs"] = _marked_epochs(config.train, left.frozen_epochs)
-    if train["refit_below"] is None:
-        train["refit_below"] = left.refit_below
+    if train["refit_below"] is None:  # where nothing freezes, nothing is fitted then
+        train["refit_below"] = left.refit_below if train["frozen_epochs"] else FEW_STEPS
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
-    if not train["frozen_epochs"]:
-        left_out = (*left_out, *_ONLY_FROZEN)
-    left_out = (*left_out, *(name for name in _NONE_AT_0 if not train.get(name)))
     layer = values["layer"]
     if layer["tail_dropout"] is None and is_long(config.layer) and not layer["quantizer_dropout"]:
         layer["tail_dropout"] = left.tail_dropout
+    train["frozen_bits"] = _marked_bits(config, left)
+    if not train["frozen_epochs"]:
+        left_out = (*left_out, *_ONLY_FROZEN)
+    left_out = (*left_out, *(name for name in _NONE_AT_0 if not train.get(name)))
     if not layer["num_lists"]:
         left_out = (*left_out, *_ONLY_LISTS)
     if layer["family"] != "residual":
@@ -110,6 +112,15 @@ def _marked_epochs(config: TrainConfig, usual: int | None) -> int | list[int]:
     return [told] if told == as_before else told
 
 
+def _marked_bits(config: Config, left: LeftOpen) -> int:
+    """Return what the mark has for the bits that learn in frozen epochs: 0 where those are all."""
+    told = config.train.frozen_bits
+    usual = usual_frozen_bits(config.layer, users_are_ids=left.users_are_ids)
+    bits = usual if told is None else told
+    later = config.layer.family == "residual" and bits < code_bits(config.layer)
+    return bits if later else 0
+
+
 def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     """Return what settings that are left open come to with these data.
 
@@ -125,7 +136,7 @@ def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     usual = schedule(untold, num_batches, texts=texts, histories=histories)
     frozen = usual.frozen_epochs
     if not (texts or histories):
-        return LeftOpen(FEW_STEPS, frozen, tail)
+        return LeftOpen(FEW_STEPS, frozen, tail, by_id)
     told = config.train.frozen_epochs
     steps = config.train.epochs - config.train.warm_start_epoch
     as_before = int(untold.freezes) if told in (None, frozen) else told
