@@ -70,14 +70,20 @@ void run_tasks(std::int64_t num_tasks, std::int64_t num_threads,
   };
   std::vector<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(num_helpers));
+  std::atomic<std::int64_t> num_sent{0};
   try {
     const Elsewhere elsewhere;
     for (std::int64_t i = 0; i < num_helpers; ++i) {
       void* scratch = scratch_of_helper(static_cast<std::size_t>(i), static_cast<std::size_t>(num_helpers));
-      elsewhere.send(threads.emplace_back([&guarded, scratch] {
-        const LentScratch lent(scratch);
-        guarded();
+      elsewhere.send(threads.emplace_back([&guarded, &num_sent, i, scratch] {
+        {
+          const LentScratch lent(scratch);
+          guarded();
+        }
+        // To send a thread that has ended somewhere would send its maker there: the system knows both as number 0 then.
+        while (num_sent <= i) std::this_thread::yield();
       }));
+      ++num_sent;
     }
   } catch (const std::exception&) {
     // No more threads to be had, or no memory for them.

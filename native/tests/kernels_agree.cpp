@@ -21,6 +21,7 @@
 #include "poeem/list_bounds.h"
 #include "poeem/panels.h"
 #include "poeem/search.h"
+#include "threads.h"
 
 // Counts what the whole program allocates.
 static std::atomic<std::int64_t> num_allocations{0};
@@ -407,6 +408,7 @@ int main(int argc, char** argv) {
         }
       }
   if (!first_looks_agree(random)) return 1;
+  if (!threads_behave()) return 1;
   if (helpers_allocate(random)) {
     std::printf("threads that help allocate at each call\n");
     return 1;

@@ -146,7 +146,7 @@ def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
     """Return the layer's share as told; else 1 where each user's vector is fitted to few pairs.
 
     Found on validation pairs, in single runs: dropout gains where there are 9 pairs a user
-    (amazon-book), costs a little at 27 (gowalla), and more at 95 (movielens-1m), or where a query
+    (amazon-book), costs a little at 27 (gowalla), and more at 76 (movielens-1m), or where a query
     is made of items or words; DESIGN.md, "The recipe", has the figures.
     """
     told = state.config.layer.quantizer_dropout
