@@ -264,6 +264,8 @@ def test_dropout_of_later_codewords_is_for_long_codes(taste):  # noqa: F811
     assert share() == (0.0, 0.5)  # so few pairs have the other kind
     assert share(times=some) == (1.0, 1.0)
     assert share(times=many) == (0.0, 0.5)
+    assert share(times=some, num_subspaces=9) == share(times=some, num_subspaces=16) == (1.0, 1.0)
+    assert share(times=some, num_subspaces=8) == (0.0, 1.0)
     assert share("history") == share("history", times=many) == (1.0, 1.0)
     assert share("history", num_subspaces=16) == (0.0, 1.0)
     product = {"family": "product", "num_subspaces": 16, "num_codewords": 1024}

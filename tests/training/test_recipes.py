@@ -171,6 +171,9 @@ def test_a_mark_knows_whether_later_codewords_are_left_out():
     assert mark(yes, **long) == mark(no, **long, tail_dropout=1.0)
     assert mark(no, **long) == mark(yes, **long, tail_dropout=0.0)
     assert mark(yes, **long, tail_dropout=0.5) not in (mark(yes, **long), mark(no, **long))
+    ids = LeftOpen(tail_dropout=1.0, users_are_ids=True)
+    assert mark(ids, num_subspaces=16) == mark(no, num_subspaces=16, tail_dropout=1.0)
+    assert mark(ids, num_subspaces=8) == mark(no, num_subspaces=8)
     for same in (
         {"num_subspaces": 16},
         {"num_subspaces": 32, "num_codewords": 16},

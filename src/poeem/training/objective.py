@@ -16,7 +16,7 @@ from poeem.training.losses import (
     route_softmax,
 )
 from poeem.training.pairs import TrainingPairs
-from poeem.training.state import TrainingState, is_long
+from poeem.training.state import TrainingState, has_tail, is_long
 
 _FEW_PAIRS = 16
 _MANY_PAIRS = 48
@@ -161,16 +161,17 @@ def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
 def tail_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
     """Return the layer's share as told; else 1 for long codes, unless ids have few or many pairs.
 
-    Found on gowalla's validation pairs; DESIGN.md, "The recipe", has what other sets say.
+    Of ids, codes of more than 8 bytes are long, else of more than 16. Found on gowalla's validation
+    pairs; DESIGN.md, "The recipe", has what other sets say.
     """
     layer = state.config.layer
     if layer.family != "residual":
         return 0.0  # no slice refines others
     if layer.tail_dropout is not None:
         return layer.tail_dropout
-    if not is_long(layer) or quantizer_dropout(state, pairs):
-        return 0.0
     by_id = isinstance(state.model.query_tower, IdTower)
+    if not has_tail(layer, users_are_ids=by_id) or quantizer_dropout(state, pairs):
+        return 0.0
     return usual_tail_dropout(pairs, users_are_ids=by_id)
 
 

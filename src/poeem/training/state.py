@@ -24,8 +24,8 @@ from poeem.types import TrainedQuantizer
 
 # Length of the centroids of lists by demand, in mean lengths of item vectors.
 _ROUTE_LENGTH = 0.01
-# What makes a code long, and of a long one what learns in the frozen epochs.
-_LONG_CODE_BITS, _FROZEN_BITS = 128, 64
+# What makes a code long, and its first bits: what training sees of one, or lets learn in the end.
+_LONG_CODE_BITS, _FIRST_BITS = 128, 64
 
 
 @dataclass
@@ -308,9 +308,14 @@ def is_long(layer: LayerConfig) -> bool:
     return code_bits(layer) > _LONG_CODE_BITS
 
 
+def has_tail(layer: LayerConfig, *, users_are_ids: bool) -> bool:
+    """Return whether codes are so long that training may do without the later codewords."""
+    return code_bits(layer) > (_FIRST_BITS if users_are_ids else _LONG_CODE_BITS)
+
+
 def usual_frozen_bits(layer: LayerConfig, *, users_are_ids: bool) -> int:
     """Return `TrainConfig.frozen_bits` where nobody told, 0 = all bits."""
-    return _FROZEN_BITS if users_are_ids and is_long(layer) else 0
+    return _FIRST_BITS if users_are_ids and is_long(layer) else 0
 
 
 def check_distillation(train: TrainConfig) -> None:

@@ -24,7 +24,7 @@ from poeem.training.loop import FEW_STEPS, FEW_STEPS_OF_PARTS, evaluate_state, s
 from poeem.training.objective import usual_tail_dropout
 from poeem.training.prepared import Prepared
 from poeem.training.run import MakeDisplay, new_state, train_state
-from poeem.training.state import TrainingState, code_bits, is_long, usual_frozen_bits
+from poeem.training.state import TrainingState, code_bits, has_tail, usual_frozen_bits
 from poeem.types import FloatArray
 
 # Of training, but nothing to a model without an index layer.
@@ -56,7 +56,8 @@ class LeftOpen(NamedTuple):
     """What settings that a user left to the library come to.
 
     refit_below: see `left_open`. frozen_epochs: None = 1 where codes freeze, else 0.
-    tail_dropout: of long residual codes. users_are_ids: whether `frozen_bits` is for these data.
+    tail_dropout: of long residual codes. users_are_ids: what is long depends on it (`has_tail`),
+    and what `frozen_bits` comes to.
     """
 
     refit_below: int = FEW_STEPS
@@ -82,7 +83,8 @@ def settings_mark(config: Config, *, joint: bool, left: LeftOpen = _USUAL) -> st
         train["refit_below"] = left.refit_below if train["frozen_epochs"] else FEW_STEPS
     left_out = _NEUTRAL if joint else (*_NEUTRAL, *_ONLY_JOINT)
     layer = values["layer"]
-    if layer["tail_dropout"] is None and is_long(config.layer) and not layer["quantizer_dropout"]:
+    tail = has_tail(config.layer, users_are_ids=left.users_are_ids)
+    if layer["tail_dropout"] is None and tail and not layer["quantizer_dropout"]:
         layer["tail_dropout"] = left.tail_dropout
     train["frozen_bits"] = _marked_bits(config, left)
     if not train["frozen_epochs"]:
