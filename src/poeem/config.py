@@ -142,9 +142,9 @@ class LayerConfig(_Checked):
     tail_dropout: float | None = setting(
         None,
         "residual codes: share of the vectors of a training step that are seen through the first "
-        "64 bits of their codes only, where codes are longer; none = 0, but in `poeem train` 1 where "
-        "codes have more than 16 bytes; where users are ids more than 8, but not with fewer than 16 "
-        "pairs each, who have quantizer_dropout, or with 48 or more",
+        "64 bits of their codes only, where those are longer; none = 0, but 1 in `poeem train` "
+        "where codes have more than 16 bytes, or users are ids and codes more than 8, but not if "
+        "ids have fewer than 16 pairs each, and so quantizer_dropout, or 48 or more",
         low=0,
         high=1,
     )
