@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from readme_files import exists, link, means, result
@@ -106,7 +107,8 @@ def _in_use(found: dict[str, dict[str, Any]]) -> str:
         used = sum(shares) / len(shares) if shares else 1.0
         if used < least:
             least, where = used, f" ({name} at {verdict['bytes']})"
-    return f"Of our codewords at least {least:.1%}{where} are in use after training."
+    down = math.floor(1000 * least) / 1000
+    return f"Of our codewords at least {down:.1%}{where} are in use after training."
 
 
 def _at_20(found: dict[str, dict[str, Any]]) -> str:
