@@ -141,7 +141,7 @@ def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
     moved: dict[int, dict[str, float]] = {}
     for (size, name), each in ratios.items():
         moved.setdefault(size, {})[name] = 100 * (sum(each) / len(each) - 1)
-    return moved
+    return dict(sorted(moved.items()))
 
 
 def draw(results: ResultFile, data: str, notes: dict[str, str] | None = None) -> None:
