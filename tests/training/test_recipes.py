@@ -138,6 +138,23 @@ def test_a_mark_says_where_few_steps_are_others():
     assert settings_mark(never, joint=True) == settings_mark(never, joint=True, left=more)
 
 
+@pytest.mark.parametrize(
+    ("texts", "query_tower", "ids"),
+    [
+        (None, "auto", True),
+        (None, "id", True),
+        (None, "history", False),
+        (("q", "d"), "auto", False),
+        (("q", "d"), "text", False),
+        (("q", "d"), "id", True),
+    ],
+)
+def test_whose_users_are_ids(texts, query_tower, ids):
+    config = Config(model=ModelConfig(query_tower=query_tower))
+    for steps_of_an_epoch in (1, 60, 400):
+        assert left_open(Steps(texts, steps_of_an_epoch), config).users_are_ids == ids
+
+
 def test_a_mark_knows_which_codewords_learn_in_the_end():
     """Results of codes in which all of them do stay what they were."""
     yes, no = LeftOpen(users_are_ids=True), LeftOpen()

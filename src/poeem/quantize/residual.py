@@ -17,8 +17,8 @@ from poeem.quantize.unused import hand_over
 # Floats of the beam's distances held at once.
 _BLOCK = 2**24
 
-# A code so long is nearly exact: codewords beyond are kept or dropped to no effect.
-_EXACT_BITS = 64
+FIRST_BITS = 64
+"""A code so long is nearly exact: the codewords beyond can be left out in training."""
 
 
 @torch.no_grad()
@@ -149,7 +149,7 @@ def drawn_depths(
     Source: Zeghidour et al., SoundStream, 2021, arXiv 2107.03312 (quantizer dropout), there for
         rates that can be chosen later.
     """
-    most = min(num_subspaces, math.ceil(_EXACT_BITS / math.log2(num_codewords)))
+    most = min(num_subspaces, math.ceil(FIRST_BITS / math.log2(num_codewords)))
     depths = torch.randint(-(-most // 4), most + 1, (count,), generator=generator)
     few = torch.rand(count, generator=generator) < share
     whole = torch.full_like(depths, num_subspaces)

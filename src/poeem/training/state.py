@@ -18,14 +18,15 @@ from poeem.models.two_tower import TwoTower
 from poeem.quantize.givens import GivensDescent
 from poeem.quantize.layer import IndexLayer
 from poeem.quantize.layer_state import Phase
+from poeem.quantize.residual import FIRST_BITS
 from poeem.training.demand import DemandLists
 from poeem.training.frozen import FrozenQuantizer, ItemCodes, encode_items
 from poeem.types import TrainedQuantizer
 
 # Length of the centroids of lists by demand, in mean lengths of item vectors.
 _ROUTE_LENGTH = 0.01
-# What makes a code long, and its first bits: what training sees of one, or lets learn in the end.
-_LONG_CODE_BITS, _FIRST_BITS = 128, 64
+# More make a code long.
+_LONG_CODE_BITS = 128
 
 
 @dataclass
@@ -310,12 +311,12 @@ def is_long(layer: LayerConfig) -> bool:
 
 def has_tail(layer: LayerConfig, *, users_are_ids: bool) -> bool:
     """Return whether codes are so long that training may do without the later codewords."""
-    return code_bits(layer) > (_FIRST_BITS if users_are_ids else _LONG_CODE_BITS)
+    return code_bits(layer) > (FIRST_BITS if users_are_ids else _LONG_CODE_BITS)
 
 
 def usual_frozen_bits(layer: LayerConfig, *, users_are_ids: bool) -> int:
     """Return `TrainConfig.frozen_bits` where nobody told, 0 = all bits."""
-    return _FIRST_BITS if users_are_ids and is_long(layer) else 0
+    return FIRST_BITS if users_are_ids and is_long(layer) else 0
 
 
 def check_distillation(train: TrainConfig) -> None:

@@ -130,8 +130,9 @@ def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     difference, `refit_below` is 100, as in results from before that.
     """
     texts = prepared.texts is not None and config.model.item_tower != "id"
-    histories = config.model.query_tower == "history"
-    by_id = prepared.texts is None and config.model.query_tower != "history"
+    query_tower = config.model.query_tower
+    histories = query_tower == "history"
+    by_id = query_tower == "id" or (query_tower == "auto" and prepared.texts is None)
     tail = usual_tail_dropout(prepared.pairs, users_are_ids=by_id)
     num_batches = prepared.pairs.num_batches(config.train.batch_size)
     untold = dataclasses.replace(config.train, frozen_epochs=None)
@@ -144,7 +145,7 @@ def left_open(prepared: Prepared, config: Config) -> LeftOpen:
     as_before = int(untold.freezes) if told in (None, frozen) else told
     steps = (steps - as_before) * num_batches
     few = FEW_STEPS_OF_PARTS if FEW_STEPS <= steps < FEW_STEPS_OF_PARTS else FEW_STEPS
-    return LeftOpen(few, frozen, tail)
+    return LeftOpen(few, frozen, tail, by_id)
 
 
 class TwinFolder:
