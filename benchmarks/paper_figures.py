@@ -7,6 +7,8 @@
   lists that k-means makes of the float twin's vectors afterwards (Faiss IVF); each with codes of
   `--bytes` bytes and with float vectors, so that what the lists do is seen apart from the codes;
   for each of `--seeds`, with means
+- paper_probes: the same of the paper's own recipe with lists: each item in that of its nearest
+  centroid
 - build: seconds from vectors to an index against the number of items, ours and Faiss
 
     POEEM_DATA=../shared/data python benchmarks/paper_figures.py gowalla
@@ -248,6 +250,24 @@ def probes(bench: Bench) -> dict[str, Any]:
     }
 
 
+def paper_probes(bench: Bench) -> dict[str, list[float]]:
+    """Return recall@100 by lists visited, of the paper's recipe with lists of its own."""
+    say(f"probes: {NUM_LISTS} lists by the paper's recipe")
+    state = bench.joint("paper", num_lists=NUM_LISTS)
+    bench.train(state, "the paper's lists")
+    queries = query_vectors(state, bench.prepared, bench.evaluation)
+    index = build_index(state.quantizer(), None, state.model.all_items(), metric="ip")
+    curve = []
+    for num_probes in PROBES:
+
+        def learned(rows: IntArray, k: int, num_probes: int = num_probes) -> IntArray:
+            k = min(k, index.num_items)
+            return index.search(queries[rows], k, num_probes=num_probes).ids
+
+        curve.append(score(bench, learned))
+    return {"num_probes": list(PROBES), "recall@100": curve}
+
+
 def probes_summary(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the means over seeds, and what learned lists gain where one is visited."""
     names = next(iter(by_seed.values()))["recall@100"]
@@ -333,6 +353,9 @@ def draw(figures: dict[str, Any], title: str, path: Path) -> None:
                 if name in found["recall@100"]:
                     values = found["recall@100"][name]
                     axes.plot(found["num_probes"], values, "o-", label=name)
+        if kind == "codes" and "paper_probes" in figures:
+            curve = figures["paper_probes"]
+            axes.plot(curve["num_probes"], curve["recall@100"], "o-", label="the paper's lists")
         axes.set_xscale("log", base=2)
         _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
     found = figures.get("build")
@@ -368,7 +391,7 @@ def bench_of(options: argparse.Namespace, seed: int) -> Bench:
     return Bench(config, prepared, evaluation, twin, options.bytes)
 
 
-PARTS = {"codewords": codewords, "rotation": rotation}
+PARTS = {"codewords": codewords, "rotation": rotation, "paper_probes": paper_probes}
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def at(
 def ratio(found: dict[str, Any], num_bytes: int, name: str, other: str) -> float | None:
     """Return recall@100 of one over that of another, over the seeds that both have."""
     seeds = {
-        key: {r["seed"]: r["recall@100"] for r in found["rows"] if _is(r, num_bytes, key)}
+        key: {r["seed"]: r["recall@100"] for r in counted(found, num_bytes, key)}
         for key in (name, other)
     }
     shared = seeds[name].keys() & seeds[other].keys()
@@ -44,8 +44,15 @@ def ratio(found: dict[str, Any], num_bytes: int, name: str, other: str) -> float
     return sum(seeds[name][s] for s in shared) / sum(seeds[other][s] for s in shared)
 
 
-def _is(row: dict[str, Any], num_bytes: int, name: str) -> bool:
-    return (row["bytes"], row["name"]) == (num_bytes, name) and "cannot" not in row
+def counted(found: dict[str, Any], num_bytes: int, name: str) -> list[dict[str, Any]]:
+    """Return the measured rows that are in a mean: those of other settings are in none."""
+    key = num_bytes, name
+    seeds = {seed for m in found["mean"] if (m["bytes"], m["name"]) == key for seed in m["seeds"]}
+    return [
+        row
+        for row in found["rows"]
+        if (row["bytes"], row["name"]) == key and row["seed"] in seeds and "cannot" not in row
+    ]
 
 
 def ours_of(found: dict[str, Any]) -> str:
@@ -102,7 +109,7 @@ def _in_use(found: dict[str, dict[str, Any]]) -> str:
     """Say how many codewords are in use where fewest are."""
     least, where = 1.0, ""
     for name, each, verdict in _ours(found):
-        rows = [r for r in each["rows"] if _is(r, verdict["bytes"], verdict["name"])]
+        rows = counted(each, verdict["bytes"], verdict["name"])
         shares = [r["used_codewords"] for r in rows if "used_codewords" in r]
         used = sum(shares) / len(shares) if shares else 1.0
         if used < least:
@@ -218,15 +225,16 @@ def headline() -> str:
         "",
         f"Test pairs, defaults of the command line; {seeds}: {files}. The index's settings were "
         "chosen on gowalla's validation pairs, the towers' earlier with an eye on its test users, "
-        "which the float twin has too; dropout of codewords, which amazon-book alone of these sets "
-        "gets, on amazon-book's validation pairs." + _control(found),
+        "which the float twin has too. On other sets' validation pairs: dropout of codewords on "
+        "amazon-book's, which alone of these gets it; what codes longer than 8 bytes get on those "
+        "of all three sets of ids; what texts and histories get on theirs." + _control(found),
     ]
     return "\n".join(lines)
 
 
 def _seeds(found: dict[str, Any], name: str) -> int:
     """Return over how many seeds there are figures of 8 bytes, or of float vectors."""
-    return sum(_is(row, 0 if name == "float" else 8, name) for row in found["rows"])
+    return len(counted(found, 0 if name == "float" else 8, name))
 
 
 def _control(found: dict[str, dict[str, Any]]) -> str:
@@ -250,11 +258,7 @@ def _longer_twin(name: str, found: dict[str, Any]) -> str:
     seeds = {row["seed"] for row in rows}
     keys = ("longer, exact", "longer, Faiss residual, wide beam")
     exact, built = (sum(row[key] for row in rows) / len(rows) for key in keys)
-    own = [
-        row["recall@100"]
-        for row in found["rows"]
-        if _is(row, 8, ours_of(found)) and row["seed"] in seeds
-    ]
+    own = [row["recall@100"] for row in counted(found, 8, ours_of(found)) if row["seed"] in seeds]
     ours = sum(own) / len(own)
     return (
         f"{exact:.4f} on {name}, the best index built of that {built:.4f}, over which ours is "

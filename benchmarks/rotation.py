@@ -3,10 +3,9 @@
 Each way starts from the same codebooks and the identity; a step is: assign all vectors, set the
 codebooks to means, move the rotation once. The time counted is the processor's, for moving the
 rotation alone. Faiss OPQ on the same vectors, in its own process, is the mark to reach. Also: one
-greedy Givens step against one SVD of the same matrix. Step sizes fall to 0 over the run. They were
-chosen on the vectors shown of dim 50 and 128: of 0.02, 0.05, 0.15 and 0.4 for greedy Givens, of
-0.005, 0.02 and 0.05 for the maps, so both stand at the largest tried and Givens had one try more;
-of 0.1 to 300 for plain steps, whose best differ by set: 30 for dim 50, 100 for dim 128.
+greedy Givens step against one SVD of the same matrix. Step sizes fall to 0 over the run; each way
+begins with that of its own which ends lowest on the set, and the others are told beside it. Of dim
+1,024, where a run takes up to a quarter of an hour, it is the size that was best of dim 512.
 
     POEEM_DATA=../shared/data python benchmarks/rotation.py
     python benchmarks/rotation.py --sets generated-1024    # the others stay as they were measured
@@ -45,19 +44,28 @@ SETS = {
     "generated-512": (32, 4_096, 200),
     "generated-1024": (64, 4_096, 300),
 }
-WAYS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {
-    "Givens, random pairs": functools.partial(GivensDescent, lr=0.4, pairs="random"),
-    "Givens, greedy pairs": functools.partial(GivensDescent, lr=0.4, pairs="greedy"),
-    "Givens, steepest pairs": functools.partial(GivensDescent, lr=0.4, pairs="steepest"),
-    "Givens, greedy pairs, plain steps": functools.partial(
-        GivensDescent, lr=30.0, pairs="greedy", step_size="plain"
+Way = Callable[..., torch.optim.Optimizer]
+WAYS: dict[str, tuple[Way, tuple[float, ...]]] = {
+    "Givens, random pairs": (functools.partial(GivensDescent, pairs="random"), (0.2, 0.4, 0.8)),
+    "Givens, greedy pairs": (functools.partial(GivensDescent, pairs="greedy"), (0.2, 0.4, 0.8)),
+    "Givens, steepest pairs": (functools.partial(GivensDescent, pairs="steepest"), (0.4,)),
+    "Givens, greedy pairs, plain steps": (
+        functools.partial(GivensDescent, pairs="greedy", step_size="plain"),
+        (30.0, 100.0, 300.0),
     ),
-    "Procrustes (OPQ)": ProcrustesDescent,
-    "Cayley": functools.partial(ParametrizedDescent, lr=0.05, orthogonal_map="cayley"),
-    "matrix exponential": functools.partial(
-        ParametrizedDescent, lr=0.05, orthogonal_map="matrix_exp"
+    "Procrustes (OPQ)": (ProcrustesDescent, ()),
+    "Cayley": (
+        functools.partial(ParametrizedDescent, orthogonal_map="cayley"),
+        (0.02, 0.05, 0.1),
+    ),
+    "matrix exponential": (
+        functools.partial(ParametrizedDescent, orthogonal_map="matrix_exp"),
+        (0.02, 0.05, 0.1),
     ),
 }
+"""Name -> what moves the rotation, and the step sizes it is tried with (none = it has none)."""
+SIZES_OF = {"generated-1024": "generated-512"}
+"""A set -> the set whose best step sizes it takes."""
 STEEPEST_UP_TO = 128  # a matching takes a second there, eight times as long for twice the size
 
 
@@ -77,12 +85,16 @@ def vectors_of(name: str) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="r")[:count].astype(np.float32))
 
 
-def run_way(name: str, way: str) -> dict[str, list[float] | float]:
-    """Alternate codebooks and rotation; return distortion after each step, and seconds."""
+def run_way(name: str, way: str, rate: float | None) -> dict[str, Any]:
+    """Alternate codebooks and rotation; return distortion after each step, and seconds.
+
+    rate: the step size at the beginning; None for a way that has none.
+    """
     num_subspaces, _, num_steps = SETS[name]
     x = vectors_of(name)
     rotation = torch.nn.Parameter(torch.eye(x.shape[1]))
-    optimizer = WAYS[way]([rotation])
+    make = WAYS[way][0]
+    optimizer = make([rotation]) if rate is None else make([rotation], lr=rate)
     codebooks = kmeans(
         product.split(x, num_subspaces).contiguous(),
         NUM_CODEWORDS,
@@ -104,13 +116,13 @@ def run_way(name: str, way: str) -> dict[str, list[float] | float]:
             distortions.append(float((x - quantized @ rotation).square().sum(1).mean()))
             # Among rotations, - <x, R^T q> is half the distortion less a constant.
             rotation.grad = -(quantized.T @ x) / len(x)
-        if "Procrustes" not in way:
-            share = 1 - step / num_steps
-            optimizer.param_groups[0]["lr"] = WAYS[way].keywords["lr"] * share
+        if rate is not None:
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / num_steps)
         started = time.process_time()
         optimizer.step()
         seconds.append(seconds[-1] + time.process_time() - started)
     return {
+        "step_size": rate,
         "distortion": distortions,
         "seconds": seconds[:-1],
         "orthonormality_error": orthonormality_error(rotation),
@@ -206,20 +218,32 @@ def main() -> None:
         return
     found = _kept(options.sets)
     for name in [name for name in options.sets if name not in found]:
-        found[name] = {"steps": SETS[name][2], **measured(name)}
+        found[name] = {"steps": SETS[name][2], **measured(name, found)}
         keep({each: found[each] for each in SETS if each in found})
     write_result("rotation_cost", {"one_step": step_costs()})
 
 
-def measured(name: str) -> dict[str, Any]:
-    """Return the mark of Faiss OPQ, and the curve of every way."""
+def measured(name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the mark of Faiss OPQ, and the curve of every way at its best step size.
+
+    found: what there is of other sets.
+    """
     command = [sys.executable, __file__, "--faiss", name]
     mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     dim = vectors_of(name).shape[1]
     curves = {}
     for way in [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]:
-        curves[way] = run_way(name, way)
-        print(f"{name}: {way}: {curves[way]['distortion'][-1] / mark:.4f} of Faiss OPQ's")
+        rates: tuple[float | None, ...] = WAYS[way][1] or (None,)
+        if name in SIZES_OF:
+            rates = (found[SIZES_OF[name]]["ways"][way]["step_size"],)
+        tried = {}
+        for rate in rates:
+            curve = run_way(name, way, rate)
+            tried[rate] = curve["distortion"][-1] / mark
+            print(f"{name}: {way}, {rate}: {tried[rate]:.4f} of Faiss OPQ's", flush=True)
+            if tried[rate] == min(tried.values()):
+                curves[way] = curve
+        curves[way]["tried"] = {str(rate): round(value, 4) for rate, value in tried.items()}
     return {"faiss_opq_distortion": mark, "ways": curves}
 
 
@@ -240,6 +264,8 @@ def keep(found: dict[str, dict[str, Any]]) -> None:
                     curve["distortion"][-1] / result["faiss_opq_distortion"], 4
                 ),
                 "seconds": round(curve["seconds"][-1], 3),
+                "step_size": curve["step_size"],
+                "tried": curve["tried"],
                 "orthonormality_error": curve["orthonormality_error"],
             }
             for way, curve in result["ways"].items()

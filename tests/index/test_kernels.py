@@ -17,8 +17,10 @@ from tests.index.test_search import FAMILIES, METRICS, assert_engine_is_referenc
 
 KERNELS = [str(kernel["name"]) for kernel in available_kernels() if kernel["supported"]]
 
-# More items than are scored in float before the bounds are built, at the k of these tests.
-many_items = st.integers(300, 3000)
+# More items than are scored in float before the bounds are built, at the k of these tests; now and
+# then more than any shortlist has, so that later ones are told by their bounds alone.
+many_items = st.one_of(st.integers(300, 3000), st.integers(300, 3000), st.integers(33_000, 40_000))
+FULL = 36_000
 # Mostly the short codes that each have an unrolled scan, but every number that there may be.
 subspaces = st.one_of(st.integers(1, 17), st.sampled_from([32, 64, 128]), st.integers(1, 128))
 # Mostly few; now and then all items, and more than there are.
@@ -117,6 +119,8 @@ KINDS = (
     skewed=st.booleans(),
     k=lengths,
     num_threads=st.integers(1, 2),
+    num_probes=st.one_of(st.none(), st.integers(1, 7)),
+    num_heads=st.integers(1, 2),
     share=st.sampled_from([None, None, 0.5, 0.02]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -131,6 +135,8 @@ def test_hard_tables_lose_nothing(
     skewed,
     k,
     num_threads,
+    num_probes,
+    num_heads,
     share,
     seed,
 ):
@@ -150,9 +156,15 @@ def test_hard_tables_lose_nothing(
         return
     # By inner product, the table of the first query is the codebooks themselves.
     queries = np.stack([np.ones(num_subspaces), rng.standard_normal(num_subspaces)])
+    queries = queries.astype(np.float32)
     allowed = None if share is None else rng.random(num_items) < share
     assert_engine_is_reference(
-        index, queries.astype(np.float32), k, num_threads=num_threads, allowed=allowed
+        index,
+        queries if num_heads == 1 else queries[None],
+        k,
+        num_probes if with_lists else None,
+        num_threads=num_threads,
+        allowed=allowed,
     )
 
 
@@ -236,7 +248,7 @@ def test_more_items_than_a_shortlist_looks_at(kernel, num_lists, num_subspaces, 
 
 @pytest.mark.parametrize("num_codewords", [16, 256])
 @pytest.mark.parametrize("num_subspaces", [40, 64, 128])
-@pytest.mark.parametrize("where", [300, 2999])
+@pytest.mark.parametrize("where", [300, FULL - 1])
 def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_subspaces, where):
     # From 2^24 on floats are 2 apart: adding a little more than 1 adds 2. So the best item's float
     # score is num_subspaces - 1 above the exact sum of its entries, which bounds are made of, and
@@ -244,7 +256,7 @@ def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_su
     table = np.full((num_subspaces, num_codewords), 0.9, np.float32)
     table[0] = 2.0**24
     table[1:, 1] = np.nextafter(np.float32(1), np.float32(2))
-    codes = np.ones((3000, num_subspaces), np.int64)
+    codes = np.ones((FULL, num_subspaces), np.int64)
     codes[:, 1] = 0
     codes[where, 1] = 1
     index = build_index_from_codes(codes=codes, codebooks=table[:, :, None])
@@ -255,44 +267,46 @@ def test_float_sums_may_round_above_the_exact_ones(kernel, num_codewords, num_su
 
 
 @pytest.mark.parametrize("num_subspaces", [40, 64, 128])
-def test_float_sums_may_come_in_another_order_than_the_exact_ones(kernel, num_subspaces):
+@pytest.mark.parametrize("where", [77, FULL - 77])
+def test_float_sums_may_come_in_another_order_than_the_exact_ones(kernel, num_subspaces, where):
     # As above: ones are lost one by one, what is a little more counts twice. So by exact sums all
     # items are ahead of the best.
     table = np.full((num_subspaces, 256), 0.9, np.float32)
     table[0] = 2.0**24
     table[1:, 1] = 1.0
     table[1:, 2] = np.nextafter(np.float32(1), np.float32(2))
-    codes = np.ones((3000, num_subspaces), np.int64)
-    codes[77] = np.arange(num_subspaces) % 2 * 2
+    codes = np.ones((FULL, num_subspaces), np.int64)
+    codes[where] = np.arange(num_subspaces) % 2 * 2
     index = build_index_from_codes(codes=codes, codebooks=table[:, :, None])
     exact = table.astype(np.float64)[np.arange(num_subspaces), codes].sum(axis=1)
-    assert exact.argmin() == 77
+    assert exact.argmin() == where
     found = assert_engine_is_reference(index, np.ones((1, num_subspaces), np.float32), 1)
-    assert found.ids.tolist() == [[77]]
+    assert found.ids.tolist() == [[where]]
 
 
 @pytest.mark.parametrize("num_subspaces", [1, 2, 3, 8, 16, 17, 40])
 @pytest.mark.parametrize("lead", [0, 1])
-def test_shortfalls_that_round_as_badly_as_they_can(kernel, num_subspaces, lead):
+@pytest.mark.parametrize("best", [1500, FULL - 1])
+def test_shortfalls_that_round_as_badly_as_they_can(kernel, num_subspaces, lead, best):
     # In steps of 1, a 127th of the range: five items round off .99 of each entry, the best one
     # nothing, so that its sum of rounded shortfalls is the highest by far.
     table = np.full((num_subspaces, 256), -127.0, np.float32)
     table[:, :4] = np.array([0.0, -10.99, -11.0, -10.0])
-    codes = np.full((3000, num_subspaces), 5, np.int64)
+    codes = np.full((FULL, num_subspaces), 5, np.int64)
     codes[[3, 400, 401, 900, 2900]] = 1
-    codes[1500] = 2
-    codes[1500, 0] = 3
+    codes[best] = 2
+    codes[best, 0] = 3
     parts = {"codes": codes, "codebooks": table[:, :, None]}
     if lead:  # the list's share rounds too
-        parts["lists"] = np.zeros(3000, np.int64)
-        parts["lists"][1500] = 1
+        parts["lists"] = np.zeros(FULL, np.int64)
+        parts["lists"][best] = 1
         parts["centroids"] = np.zeros((2, num_subspaces), np.float32)
         parts["centroids"][:, 0] = 1000.0, 999.001
-        codes[1500, 0] = 0
+        codes[best, 0] = 0
     index = build_index_from_codes(**parts)
     found = assert_engine_is_reference(index, np.ones((1, num_subspaces), np.float32), 3)
     if num_subspaces > 1:
-        assert found.ids[0, 0] == 1500
+        assert found.ids[0, 0] == best
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -101,11 +101,15 @@ def drawn_items(state: TrainingState) -> Tensor:
     Drawn evenly, with repetitions dropped; all where no fewer than the catalogue are asked for.
     They depend on the seed and the number of the step alone.
     """
-    count, num_items = state.config.train.frozen_negatives, state.model.num_items
+    train = state.config.train
+    return evenly_drawn(train.frozen_negatives, state.model.num_items, train.seed, state.step)
+
+
+def evenly_drawn(count: int, num_items: int, seed: int, step: int) -> Tensor:
+    """Return `count` items drawn evenly without their repetitions, or all if there are no more."""
     if count >= num_items:
         return torch.arange(num_items)
-    seed = seed_in_range(state.config.train.seed * 1_000_003 + state.step)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_in_range(seed * 1_000_003 + step))
     drawn: Tensor = torch.randint(num_items, (count,), generator=generator).unique()
     return drawn
 
