@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -233,12 +234,22 @@ class Watch {
 
 // The k best of the maximum over heads are all among the k best of some head.
 void keep_best_of_each_id(ScratchVector<Candidate>& merged) {
-  // Stable: of equal scores (0 and -0 are equal) the first head's stays.
-  std::stable_sort(merged.begin(), merged.end(), [](const Candidate& a, const Candidate& b) {
-    return a.id < b.id || (a.id == b.id && a.score > b.score);
+  // Places are sorted, and not by a stable sort, which would ask for memory at each query: of equal scores (0 and -0 are
+  // equal) the first head's stays.
+  ScratchVector<std::int64_t> order(merged.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&merged](std::int64_t i, std::int64_t j) {
+    const Candidate &a = merged[static_cast<std::size_t>(i)], &b = merged[static_cast<std::size_t>(j)];
+    if (a.id != b.id) return a.id < b.id;
+    return a.score > b.score || (a.score == b.score && i < j);
   });
-  const auto same = [](const Candidate& a, const Candidate& b) { return a.id == b.id; };
-  merged.erase(std::unique(merged.begin(), merged.end(), same), merged.end());
+  ScratchVector<Candidate> kept;
+  kept.reserve(merged.size());
+  for (const std::int64_t place : order) {
+    const Candidate& found = merged[static_cast<std::size_t>(place)];
+    if (kept.empty() || kept.back().id != found.id) kept.push_back(found);
+  }
+  merged.swap(kept);
 }
 
 void write(const ScratchVector<Candidate>& found, std::int64_t k, std::int64_t* ids, float* scores) {

@@ -109,12 +109,13 @@ bool segments_agree(const Index& index, std::mt19937& random) {
 
 // After a call has warmed the thread's memory up, queries allocate nothing: twice as many, the second half as the first, cost
 // as many allocations.
-// Nor does a call of one query ask for more than the list of its segments.
-bool allocates_per_query(const Index& index, std::mt19937& random) {
+// Nor does a call of one query ask for more than the list of its segments, and of what its heads find.
+bool allocates_per_query(const Index& index, std::int64_t num_heads, std::mt19937& random) {
   constexpr std::int64_t kQueries = 192;  // a multiple of the rows that are scanned together
-  std::vector<float> queries = normal(kQueries * index.view.dim, random);
+  std::vector<float> queries = normal(kQueries * num_heads * index.view.dim, random);
   queries.insert(queries.end(), queries.begin(), queries.end());
   poeem::SearchRequest request;
+  request.num_heads = num_heads;
   request.queries = queries.data();
   request.k = 7;
   request.num_probes = index.view.num_lists > 0 ? 2 : 0;
@@ -132,7 +133,8 @@ bool allocates_per_query(const Index& index, std::mt19937& random) {
   return false;
 #else
   count(1);
-  return count(1) > 1 || count(1) > 1;
+  const std::int64_t least = num_heads > 1 ? 2 : 1;  // what several heads find is put together
+  return count(1) > least || count(1) > least;
 #endif
 }
 
@@ -308,7 +310,7 @@ int main(int argc, char** argv) {
                             static_cast<int>(metric), static_cast<int>(full_width));
                 return 1;
               }
-              if (subspaces <= 8 && allocates_per_query(index, random)) {
+              if (subspaces <= 8 && (allocates_per_query(index, 1, random) || allocates_per_query(index, 3, random))) {
                 std::printf("allocates for each query: %ld items, %ld x %ld, %ld lists, metric %d\n", static_cast<long>(items),
                             static_cast<long>(subspaces), static_cast<long>(codewords), static_cast<long>(lists),
                             static_cast<int>(metric));

@@ -54,9 +54,11 @@ def as_array(name: str, value: Any) -> Array:
     """Return a torch tensor, an array or a sequence as a NumPy array, copying only if it must.
 
     Raises:
-        DtypeError: it has an element type that NumPy lacks (bfloat16), is ragged, or is a tensor
-            that is sparse or has no data.
+        DtypeError: it has an element type that NumPy lacks (bfloat16), is ragged, has a mask, or is
+            a tensor that is sparse or has no data.
     """
+    if np.ma.isMaskedArray(value):  # what is masked would count again
+        raise DtypeError(f"{name}: got a masked array, wanted a plain one; .filled(x) makes one")
     if hasattr(value, "detach"):  # a torch tensor, known by what it can do: torch is not imported
         if str(value.layout) != "torch.strided" or value.device.type == "meta":
             kind = "without data" if value.device.type == "meta" else f"of layout {value.layout}"

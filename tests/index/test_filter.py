@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poeem.errors import IdError, ShapeError
+from poeem.errors import DtypeError, IdError, ShapeError
 from poeem.index import Index, reference
 from tests.index.helpers import Shape, random_index, random_queries
 from tests.index.test_kernels import kernel, lengths, shapes  # noqa: F401
@@ -100,3 +100,8 @@ def test_filters_of_the_wrong_kind():
         index.search(random_queries(6), allowed=np.ones(49, bool))
     with pytest.raises(IdError):
         index.search(random_queries(6), allowed=[0.5])
+    for packed in (np.packbits(np.ones(50, bool)), np.ones(50, np.uint8), np.ones(50, np.int8)):
+        with pytest.raises(DtypeError, match="allowed: got u?int8, wanted bool"):
+            index.search(random_queries(6), allowed=packed)
+    with pytest.raises(DtypeError, match="allowed: got a masked array"):
+        index.search(random_queries(6), allowed=np.ma.masked_less(np.arange(50), 7))

@@ -155,8 +155,19 @@ def check_lists(lists: Any, num_items: int, parts: QuantizerParts) -> Array | No
 
 
 def as_filter(allowed: Any) -> Array:
-    """Return ids or flags, also from a set of ids, as an array; they are still to be checked."""
-    return as_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
+    """Return ids or flags, also from a set of ids, as an array; they are still to be checked.
+
+    Raises:
+        DtypeError: single bytes: flags kept so would be taken for the ids 0 and 1, packed bits for
+            ids below 256.
+    """
+    array = as_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
+    if array.dtype in (np.uint8, np.int8):
+        raise DtypeError(
+            f"allowed: got {array.dtype}, wanted bool, one flag per item, or ids of 16 bits and "
+            "more; .astype(bool) makes flags of bytes, np.unpackbits of packed bits"
+        )
+    return array
 
 
 def check_ids(ids: Any, num_items: int | None = None, name: str = "ids") -> IntArray:
