@@ -182,15 +182,36 @@ def against_hnswlib() -> Row:
     return what, measured, links
 
 
+def of_memory() -> tuple[str, str]:
+    """Return the most that a file and a search take over codes and ids, by number of items."""
+    found = result("search_memory")
+    by_count: dict[int, list[dict[str, float]]] = {}
+    for case, figure in found["figures"].items():
+        by_count.setdefault(int(case.split()[0]), []).append(figure)
+    file, peak = [], []
+    for count, each in by_count.items():
+        file.append(f"{count:,} items at most {max(f['file_ratio'] for f in each):.3f}x")
+        most = [
+            f"{max(f[f'peak_ratio_{n}_queries'] for f in each):.2f}x with {n}"
+            for n in found["queries"]
+        ]
+        peak.append(f"{count:,} items at most {', '.join(most)}")
+    return "; ".join(file), "; ".join(peak) + " queries at once"
+
+
 def of_memory_and_exchange() -> list[Row]:
     """Return what searching takes, and what survives kills and exchange."""
-    memory = result("search_memory")["figures"]
-    worst = max(v["ratio"] for v in memory.values())
+    file, peak = of_memory()
     exchange, kills = result("interchange")["summary"], result("kills")
     return [
         (
-            "peak memory of open and search beyond the interpreter, over code bytes and ids",
-            f"at most {worst:.2f}x",
+            "the file over its codes and ids, 8 bytes each; codebooks and centroids do not grow",
+            file,
+            link("search_memory"),
+        ),
+        (
+            "peak memory of open and search beyond the interpreter, over codes and ids",
+            peak,
             link("search_memory"),
         ),
         (

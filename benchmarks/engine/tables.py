@@ -209,13 +209,15 @@ def threads(name: str) -> str:
 def kernels(name: str) -> str:
     """Return cycles of the kernels alone."""
     found = result(name)
-    sizes = {256: "L2", 4096: "L3", 16384: "16 MB", 65536: "64 MB"}
     by = {(rate["bytes_of_item"], rate["kib"]): rate for rate in found["rates"]}
-    head = ["kernel", *(f"64 codes, {place}" for place in sizes.values())]
+    sizes = {16: "L1", 256: "L2", 4096: "L3", 16384: "16 MB", 65536: "64 MB"}
+    sizes = {kib: place for kib, place in sizes.items() if (8, kib) in by}
+    head = ["kernel", *(f"64 bytes, {place}" for place in sizes.values())]
     head += ["item of 8 bytes, L2", "of 16", "of 32"]
     rows = []
     alone = ("two queries", "avx512-vbmi", "avx512", "avx2", "neon")
-    for kernel in (each + look for each in alone for look in (", quads", ", pairs", "")):
+    looks = (", quads", ", pairs", "", ", 4-bit codes")
+    for kernel in (each + look for each in alone for look in looks):
         if kernel not in by[8, 256]:
             continue
         cells = [f"{by[8, kib][kernel]['cycles_per_64_codes']:.1f}" for kib in sizes]

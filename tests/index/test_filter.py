@@ -101,7 +101,7 @@ def test_filters_of_the_wrong_kind():
     with pytest.raises(IdError):
         index.search(random_queries(6), allowed=[0.5])
     for packed in (np.packbits(np.ones(50, bool)), np.ones(50, np.uint8), np.ones(50, np.int8)):
-        with pytest.raises(DtypeError, match="allowed: got u?int8, wanted bool"):
+        with pytest.raises(DtypeError, match=r"allowed: got u?int8, wanted bool"):
             index.search(random_queries(6), allowed=packed)
     with pytest.raises(DtypeError, match="allowed: got a masked array"):
         index.search(random_queries(6), allowed=np.ma.masked_less(np.arange(50), 7))
