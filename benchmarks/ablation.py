@@ -43,6 +43,10 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     OURS: {},
     "product codes": {"layer": {"family": "product"}},
     "product codes without a rotation": {"layer": {"family": "product", "rotation": False}},
+    "product codes, the rotation stays": {
+        "layer": {"family": "product"},
+        "train": {"rotation_learning_rate": 0.0},
+    },
     "the plain distance instead of the queries'": {"layer": {"query_power": 0.0}},
     "the queries' distance in full": {"layer": {"query_power": 1.0}},
     "beam of 8 in training too": {"layer": {"beam": 8}},
@@ -203,9 +207,18 @@ def main() -> None:
     evaluation = measured_pairs(config, prepared)
     left = left_open(prepared, config)
     facts = {"data": options.data, "measured_on": "validation pairs", "config": config.to_dict()}
-    results = ResultFile(path, {"benchmark": path.stem, **circumstances(), **facts})
+
+    def with_seed(seed: int) -> Config:
+        return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+
+    def counts(row: dict[str, Any]) -> bool:
+        """Return whether a row stands beside the recipe as it is."""
+        recipe = recipe_config("ours-residual", with_seed(row["seed"]), row["bytes"], row["seed"])
+        return row.get("recipe") == mark_of(recipe, OURS, left)
+
+    results = ResultFile(path, {"benchmark": path.stem, **circumstances(), **facts}, counts)
     for seed in options.seeds:
-        seeded = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+        seeded = with_seed(seed)
         work = Path("runs") / "compare" / options.data
         twin = TwinFolder(work, seeded, prepared, evaluation)
         twin.train(Bar)

@@ -264,8 +264,7 @@ def keep(found: dict[str, dict[str, Any]]) -> None:
                     curve["distortion"][-1] / result["faiss_opq_distortion"], 4
                 ),
                 "seconds": round(curve["seconds"][-1], 3),
-                "step_size": curve["step_size"],
-                "tried": curve["tried"],
+                **{key: curve[key] for key in ("step_size", "tried") if key in curve},
                 "orthonormality_error": curve["orthonormality_error"],
             }
             for way, curve in result["ways"].items()
