@@ -43,7 +43,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     OURS: {},
     "product codes": {"layer": {"family": "product"}},
     "product codes without a rotation": {"layer": {"family": "product", "rotation": False}},
-    "product codes, the rotation stays": {
+    "product codes whose rotation stays": {
         "layer": {"family": "product"},
         "train": {"rotation_learning_rate": 0.0},
     },
