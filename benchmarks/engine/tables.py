@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from curve_tables import curves, task
+from goals import goals
 from table_parts import (
     KERNELS,
     RESULTS,
@@ -300,7 +301,7 @@ TABLES = {
 
 def blocks() -> dict[str, str]:
     """Return the text between each pair of markers; what was never measured says so."""
-    found = {}
+    found = {"goals": goals()}
     for name, (marker, make) in TABLES.items():
         there = (RESULTS / f"{name}.json").exists()
         found[marker] = make() if there else "Not measured yet: see `all.sh`."
