@@ -10,6 +10,7 @@
 
 #include "arrays.h"
 #include "plain_search.h"
+#include "poeem/flags.h"
 #include "poeem/givens.h"
 #include "poeem/kernel.h"
 #include "poeem/nearest.h"
@@ -123,6 +124,25 @@ Output<float, 1> item_norms(const Arrays& arrays, bool squared) {
     poeem::item_norms(arrays.view(), squared, norms.data());
   }
   return norms;
+}
+
+// wanted: a flag for each id from low on, and one more, which is false.
+Output<bool, 1> flags_of(Ids ids, Input<bool, 1> wanted, std::int64_t low) {
+  require_aligned(ids);
+  require(wanted.shape(0) > 0 && !wanted.data()[wanted.shape(0) - 1], "wanted: its last flag is for all other ids");
+  const std::uint64_t span = wanted.shape(0) - 1;
+  const std::size_t count = std::visit([](const auto& some) { return some.shape(0); }, ids);
+  auto flags = new_array<bool, 1>({count});
+  {
+    nb::gil_scoped_release release;
+    std::visit(
+        [&](const auto& some) {
+          poeem::flags_of(some.data(), static_cast<std::int64_t>(count), wanted.data(), span, static_cast<std::uint64_t>(low),
+                          flags.data());
+        },
+        ids);
+  }
+  return flags;
 }
 
 std::int64_t repeated_id(const Arrays& arrays) {
@@ -345,6 +365,9 @@ NB_MODULE(_native, m) {
         "The same as `search_plain` for `search_segments`; k at most the wanted items.");
   m.def("item_norms", &item_norms, "arrays"_a, nb::kw_only(), "squared"_a,
         "Return |T(x)|, or its square, of every item: float32 [num_items].");
+  m.def("flags_of", &flags_of, "ids"_a.noconvert(), "wanted"_a.noconvert(), nb::kw_only(), "low"_a,
+        "Whether each of ids uint32|int64 [n] is wanted, bool [n]. wanted: bool [span + 1], a flag for each id from low on, "
+        "and a last that is false, for all others.");
   m.def("repeated_id", &repeated_id, "arrays"_a,
         "Return the position of an item whose id an earlier list holds too, or -1; ids must rise "
         "within a list.");

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from poeem import _native
 from poeem.index.calibration import Calibration
 from poeem.index.codes import CHUNK, code_bits_for, unpack, unpack_items
 from poeem.types import Array, Family, FloatArray, IntArray, Metric, QuantizerParts
@@ -109,16 +110,11 @@ class IndexContents(QuantizerParts):
             positions = self.positions_of(ids)
             flags[positions[positions >= 0]] = True
             return flags
-        wanted = np.zeros(span + 1, dtype=bool)  # the last is for all ids that are not between
-        wanted[ids - low] = True
         if self.ids.dtype == np.uint32 and (low < 0 or low + span > 2**32):
             return self.flags_of(ids[(ids >= 0) & (ids < 2**32)])
-        unsigned = self.ids.view(f"u{self.ids.itemsize}")
-        for start in range(0, self.num_items, CHUNK):
-            # Below the least id the difference wraps around to a large number.
-            place = unsigned[start : start + CHUNK] - unsigned.dtype.type(low % 2**64)
-            flags[start : start + CHUNK] = wanted[np.minimum(place, unsigned.dtype.type(span))]
-        return flags
+        wanted = np.zeros(span + 1, dtype=bool)  # the last is for all ids that are not between
+        wanted[ids - low] = True
+        return _native.flags_of(self.ids, wanted, low=low)
 
     def positions_of(self, ids: IntArray) -> IntArray:
         """Return the storage position of each of int64 [n] ids, -1 where there is no such item.
