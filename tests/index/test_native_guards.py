@@ -265,3 +265,18 @@ def test_nearest_of_nothing():
             _native.nearest(points, centers, **settings)
     found = _native.nearest(np.full((1, 3, 2), np.nan, np.float32), floats(1, 4, 2), **settings)
     assert (found == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_flags_of_ids_and_what_they_are_looked_up_in(dtype):
+    ids = np.array([5, 0, 9, 7, 2**31], dtype)
+    wanted = np.array([True, False, True, False])  # of 5, 6, 7, and all others
+    np.testing.assert_array_equal(
+        _native.flags_of(ids, wanted, low=5), [True, False, False, True, False]
+    )
+    for wrong in (np.zeros(0, bool), np.ones(4, bool)):  # nothing, or nothing for the others
+        with pytest.raises(ShapeError, match="wanted: its last flag"):
+            _native.flags_of(ids, wrong, low=5)
+    odd = np.frombuffer(bytes(8 * 3 + 1), np.uint8)[1:].view(dtype)
+    with pytest.raises(ShapeError, match="middle of a number"):
+        _native.flags_of(odd, wanted, low=5)
