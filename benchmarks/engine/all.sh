@@ -9,8 +9,8 @@ run() { echo "== $*"; python "benchmarks/engine/$@"; }
 run rates.py
 run bench.py
 run bench.py --dim 128 --name engine_flat_128
-run lists.py --threads 1 2
-run lists.py --dim 128 --name engine_lists_128
+run lists.py --threads 1 2 --rounds 25
+run lists.py --dim 128 --threads 1 2 --name engine_lists_128
 run nibbles.py
 run threads.py
 run survivors.py
@@ -27,7 +27,7 @@ run curves.py --threads 1 --rounds 3 --name engine_curves_1m
 run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove
-  run lists.py --data glove-6b-50d --bytes 10 25 --lists 512 --name engine_lists_glove
+  run lists.py --data glove-6b-50d --bytes 10 25 --lists 512 --threads 1 2 --name engine_lists_glove
   run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --name engine_curves_glove
   POEEM_KERNEL=avx2 run curves.py --data glove-6b-50d --bytes 25 --lists 512 --threads 1 --rounds 3 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann "scann, 4 times the leaves" --name engine_curves_glove_avx2
 fi

@@ -118,7 +118,23 @@ def lists(name: str) -> str:
                 cells.append(times(theirs, mine, case))
             rows.append(cells)
     what = f"{found['items']:,} items of dim {found['dim']} in {found['lists']:,} lists, "
-    return what + on(found) + table(head, rows)
+    best = kernels_of(next(iter(found["results"].values()))["rivals"])[0]
+    return what + on(found) + table(head, rows) + tails(found, best, {"faiss ivfpq": "IVFPQ"})
+
+
+def tails(found: dict[str, Any], ours: str, rivals: dict[str, str]) -> str:
+    """Return the 99th percentiles of single queries by one thread, ours and of rivals."""
+    case = "one, 1 thread"
+    parts = []
+    for label, each in found["results"].items():
+        there = {name: label for name, label in rivals.items() if name in each["rivals"]}
+        theirs = ", ".join(
+            f"{label} {each['rivals'][name][case]['p99_ms']:.3f}" for name, label in there.items()
+        )
+        parts.append(f"{label} {each['rivals'][ours][case]['p99_ms']:.3f} ({theirs})")
+    calls = next(iter(found["results"].values()))["rivals"][ours][case].get("calls")
+    count = "" if calls is None else f", {calls:,} calls"
+    return f"\n\np99 of one query, 1 thread{count}: {'; '.join(parts)} ms."
 
 
 def nibbles() -> str:
@@ -141,7 +157,8 @@ def nibbles() -> str:
             )
             cells = [size.split()[0], case, *(f"{ms:.3f}" for ms in mine), f"{fast:.3f}"]
             rows.append([*cells, *(f"{fast / ms:.1f}" for ms in mine), f"{slow:.3f}"])
-    return on(found) + table(head, rows)
+    rivals = {"faiss fast scan, same codes": "fast scan", "faiss pq": "IndexPQ"}
+    return on(found) + table(head, rows) + tails(found, ours[0], rivals)
 
 
 def filters() -> str:

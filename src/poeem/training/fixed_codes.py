@@ -25,8 +25,8 @@ class FixedCodesSettings:
     num_negatives: items drawn evenly from the catalogue for each step, as in our frozen epochs.
     """
 
-    epochs: int = 4
-    learning_rate: float = 3e-4
+    epochs: int = 1
+    learning_rate: float = 1e-3
     num_negatives: int = 4096
 
 
