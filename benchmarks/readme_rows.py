@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from readme_files import exists, link, means, result
+from readme_files import RESULTS, exists, link, means, result
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from curve_tables import ratios_at_recalls
@@ -35,7 +35,26 @@ def of_purchases() -> list[Row]:
             link("online_retail"),
         ),
         of_earlier_days(),
+        *of_certainty(),
     ]
+
+
+def of_certainty() -> list[Row]:
+    """Return between what ours over the best lies, where users were drawn anew."""
+    rows = []
+    for path in sorted(RESULTS.glob("certainty_*.json")):
+        found = result(path.stem)
+        ratios = "; ".join(
+            f"{size} {each['over_best']['ratio']:.3f} ({each['over_best']['low']:.3f} to "
+            f"{each['over_best']['high']:.3f}) of {each['best']}"
+            for size, each in found["figures"].items()
+        )
+        what = (
+            f"{found['data']}: recall@100 over the best built afterwards, and between what 95 % of "
+            f"it lie with its {found['num_users']:,} users drawn anew"
+        )
+        rows.append((what, f"{ratios} (means of {len(found['seeds'])} seeds)", link(path.stem)))
+    return rows
 
 
 def of_earlier_days() -> Row:
