@@ -154,6 +154,11 @@ def _not_run(found: dict[str, dict[str, Any]]) -> str:
     text += f", behind in {', '.join(behind)}." if behind else "."
     if missing:
         text += f" Faiss residual with a wide beam was not run on {', '.join(missing)}."
+    searched = [
+        f"{n} at {v['bytes']}" for n, each, v in verdicts if at(each, v["bytes"], "lsq") is not None
+    ]
+    if searched:
+        text += f" Faiss local search (LSQ) was run on {', '.join(searched)} alone."
     return text
 
 
