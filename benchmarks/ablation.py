@@ -47,6 +47,10 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "layer": {"family": "product"},
         "train": {"rotation_learning_rate": 0.0},
     },
+    "product codes whose rotation turns a tenth as fast": {
+        "layer": {"family": "product"},
+        "train": {"rotation_learning_rate": 1e-4},
+    },
     "the plain distance instead of the queries'": {"layer": {"query_power": 0.0}},
     "the queries' distance in full": {"layer": {"query_power": 1.0}},
     "beam of 8 in training too": {"layer": {"beam": 8}},
