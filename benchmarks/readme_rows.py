@@ -138,12 +138,14 @@ def of_scans() -> list[Row]:
         found = result(name)
         times = found["results"]["8 bytes"]["times_ours"]
         one, batch = (times[f"{way}, 1 thread"]["faiss pq8"]["cpu"] for way in ("one", "batch"))
+        code = ", by earlier code" if name.endswith("intel") else ""
         measured.append(
-            f"{one:.0f}x faster for one query, {batch:.0f}x in batches on {machine(found)}"
+            f"{one:.0f}x faster for one query, {batch:.0f}x in batches on {machine(found)}{code}"
         )
     return [
         (
-            "exact scan of 1,000,000 items of 8 bytes, one thread, against Faiss IndexPQ",
+            "exact scan of 1,000,000 items of 8 bytes, one thread, against Faiss IndexPQ (wanted: "
+            "20x; what else was wanted and is short: `benchmarks/engine/README.md`)",
             "; ".join(measured),
             ", ".join(link(name) for name in names),
         ),
