@@ -12,6 +12,7 @@ FLAT = ("engine_flat", "engine_flat_128", "engine_flat_10m", "engine_flat_10m_12
 FLAT_ELSEWHERE = ("engine_flat_glove", "engine_flat_intel")
 LISTS = ("engine_lists", "engine_lists_128", "engine_lists_10m", "engine_lists_glove")
 CURVES = ("engine_curves_1m", "engine_curves", "engine_curves_128", "engine_curves_glove")
+GOAL = "1,000,000 items of dim 64"  # what was wanted was said of these
 WAYS = {"one": "one query", "many ones": "queries in a row", "batch": "batch"}
 # bytes -> times: (one query, batch), over IndexPQ and over 4-bit fast scan.
 INDEX_PQ = {8: (20, 20), 16: (13, 18), 32: (7, 15)}
@@ -29,7 +30,7 @@ def goals() -> str:
     """Return the table of what was wanted, what was measured, and whether it is reached."""
     rows = [*_flat_rows(), *_row_of_lists(), *_row_of_scann(), *_row_of_hnswlib()]
     rows += [*_row_of_cycles(), *_row_of_threads(), *_rows_of_avx2()]
-    return table(["what", "wanted", "cases that reach it", "the least"], rows)
+    return table(["what", "wanted", "cases that reach it", "times, at the least"], rows)
 
 
 def _there(names: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -42,7 +43,9 @@ def _row(what: str, wanted: float, cases: list[Case]) -> list[list[str]]:
     least = min(cases)
     reached = sum(case.ratio >= wanted for case in cases)
     cells = [what, f"{wanted:g}x", f"{reached} of {len(cases)}"]
-    return [[*cells, f"{least.ratio:.2f} ({least.label})"]]
+    told = [f"{least.ratio:.2f} ({least.label})"]
+    told += [f"{case.ratio:.2f} ({GOAL})" for case in cases if case.label == GOAL != least.label]
+    return [[*cells, "; ".join(told)]]
 
 
 def _label(found: dict[str, Any], *parts: str) -> str:
