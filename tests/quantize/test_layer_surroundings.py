@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import poeem
-from poeem.errors import NotWarmError, ShapeError
+from poeem.errors import DtypeError, NotWarmError, ShapeError
 from poeem.quantize.layer_state import Phase
 from poeem.quantize.rotation import balanced_rotation, orthonormality_error
 from poeem.quantize.warm_start import query_metric
@@ -81,6 +81,16 @@ def test_collected_samples_follow_the_layer():
     layer.train()(drawn(32, 16))
     assert layer.phase is Phase.COLLECT
     assert {sample.device.type for sample in layer.to("meta")._samples} == {"meta"}
+
+
+def test_vectors_without_data_are_refused():
+    layer = small().to("meta")
+    empty = torch.empty(600, 16, device="meta")
+    for use in (layer, layer.warm_start):
+        with pytest.raises(DtypeError, match="vectors: got a tensor on the meta device"):
+            use(empty)
+    with pytest.raises(DtypeError, match="items: got a tensor on the meta device"):
+        poeem.in_batch_softmax(empty, empty, temperature=1.0)
 
 
 def test_refit_weighs_errors_by_queries_where_codewords_are():

@@ -15,10 +15,12 @@ def check_vectors(name: str, vectors: Tensor, dim: int) -> None:
     """Require a finite, not empty floating tensor [n, dim].
 
     Raises:
-        ShapeError: not [n, dim], or n = 0. DtypeError: not floating. NonFiniteError: NaN, infinity.
+        ShapeError: not [n, dim], or n = 0. DtypeError: not floating, or without data (on the meta
+            device). NonFiniteError: NaN, infinity.
     """
     if not isinstance(vectors, Tensor):
         raise DtypeError(f"{name}: got {type(vectors).__name__}, wanted a torch tensor")
+    _check_has_data(name, vectors)
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ShapeError(f"{name}: got shape {list(vectors.shape)}, wanted [n, {dim}]")
     if vectors.shape[0] == 0:
@@ -42,6 +44,7 @@ def check_numbers(name: str, values: Tensor, shape: tuple[int | None, ...], limi
     """
     if not isinstance(values, Tensor):
         raise DtypeError(f"{name}: got {type(values).__name__}, wanted a torch tensor")
+    _check_has_data(name, values)
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise DtypeError(f"{name}: got {values.dtype}, wanted integers")
     fits = values.ndim == len(shape) and all(
@@ -54,3 +57,8 @@ def check_numbers(name: str, values: Tensor, shape: tuple[int | None, ...], limi
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < limit):
         low, high = int(values.min()), int(values.max())
         raise InputError(f"{name}: got values from {low} to {high}, wanted 0 to {limit - 1}")
+
+
+def _check_has_data(name: str, tensor: Tensor) -> None:
+    if tensor.is_meta:
+        raise DtypeError(f"{name}: got a tensor on the meta device, wanted one with data")
