@@ -67,7 +67,8 @@ def test_a_comparison_becomes_lines(monkeypatch):
         recalls = {"recall@100": {"mean": recall}, "recall@20": {"mean": 1 - recall}}
         about = {"bytes": num_bytes, "name": name, "label": name.upper(), "figures": recalls}
         kind = "afterwards" if name in ("opq", "rq") else "other"
-        return {**about, "kind": kind, "build_cpu_seconds": seconds}
+        seeds = [1] if name == "paper" else [0, 1]
+        return {**about, "kind": kind, "build_cpu_seconds": seconds, "seeds": seeds}
 
     found = {
         "config": {"layer": {"family": "residual"}},
@@ -105,7 +106,9 @@ def test_a_comparison_becomes_lines(monkeypatch):
             {"seed": 1, "bytes": 8, "name": "paper", "recall@100": 0.33},
             {"seed": 0, "bytes": 8, "name": "ours-residual", "used_codewords": 0.97},
             {"seed": 1, "bytes": 8, "name": "ours-residual", "used_codewords": 0.98},
-            {"seed": 0, "bytes": 8, "name": "paper", "cannot": "not of this seed"},
+            {"seed": 0, "bytes": 8, "name": "paper", "recall@100": 0.9},  # of other settings
+            {"seed": 2, "bytes": 8, "name": "opq", "recall@100": 0.9},
+            {"seed": 2, "bytes": 8, "name": "paper", "cannot": "not of this seed"},
         ],
     }
     lines = readme.comparison({"toys": found}).splitlines()
@@ -119,6 +122,8 @@ def test_a_comparison_becomes_lines(monkeypatch):
     )
     found["verdicts"][1]["over_best"] = 0.99
     assert "ahead in 0 of 1 cases, behind in toys at 8." in readme.comparison({"toys": found})
+    found["mean"].append(mean(8, "lsq", 0.1))
+    assert "(LSQ) was run on toys at 8 alone." in readme.comparison({"toys": found})
     assert "over the seeds" in lines[-1]
     assert len(lines) == 5
     assert readme.comparison({}) == ""
@@ -164,7 +169,8 @@ def test_tables_show_the_kernels_a_machine_has(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "engine"))
     tables = importlib.import_module("tables")
     whole = tables.result
-    monkeypatch.setattr(tables, "result", lambda name: _without_avx512(whole(name)))
+    for module in (tables, importlib.import_module("goals")):
+        monkeypatch.setattr(module, "result", lambda name: _without_avx512(whole(name)))
     for marker, text in tables.blocks().items():
         assert text.strip(), marker
         assert "VBMI" not in text, marker
@@ -195,3 +201,22 @@ def test_an_ablation_compares_rows_of_one_recipe(monkeypatch):
     ]
     assert ablation.moved_by(rows) == {8: {"commitment 0.1": pytest.approx(10.0)}}
     assert ablation.moved_by(rows[1:]) == {}
+
+
+def test_goals_say_how_many_cases_reach_them_and_the_least(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "engine"))
+    goals = importlib.import_module("goals")
+    cases = [goals.Case(7.0, "a"), goals.Case(6.0, goals.GOAL), goals.Case(4.71, "b")]
+    told = f"4.71 (b); 6.00 ({goals.GOAL})"
+    assert goals._row("lists", 6, cases) == [["lists", "6x", "2 of 3", told]]
+    assert goals._row("lists", 6, []) == []
+    figures = {"one, 1 thread": {"cpu_p50_ms": 1.0}, "recall10_at_100": 0.5}
+    sums = {"one, 1 thread": {"cpu_p50_ms": 2.0}, "recall10_at_100": 0.8}
+    scan = {"one, 1 thread": {"cpu_p50_ms": 3.0}, "recall10_at_100": 0.6}
+    rivals = {"poeem avx2": figures, goals.SUMS: sums, "faiss 4-bit fast scan": scan}
+    found = {"items": 1_000_000, "dim": 64, "machine": {"processor": "any"}}
+    case = "faiss 4-bit fast scan", "one, 1 thread"
+    (one,) = goals._flat_cases(found, {"rivals": rivals}, *case)
+    assert one.ratio == 1.5  # of codes that find no less, not of the faster ones that do
+    scan["recall10_at_100"] = 0.9
+    assert goals._flat_cases(found, {"rivals": rivals}, *case) == []
