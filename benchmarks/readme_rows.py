@@ -350,6 +350,12 @@ def paper_figures() -> list[Row]:
                 link(name),
             )
         )
+    if "paper_probes" in found:
+        curve = found["paper_probes"]
+        by_probes = dict(zip(curve["num_probes"], curve["recall@100"], strict=True))
+        text = ", ".join(f"{probed}: {by_probes[probed]:.4f}" for probed in (1, 8, 256))
+        what = "the same by the paper's recipe, each item in the list of its nearest centroid"
+        lines.append((what, f"{text} (one seed)", link(name)))
     return lines
 
 
