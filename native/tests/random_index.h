@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "numbers.h"
+#include "poeem/kernel.h"
 #include "poeem/list_bounds.h"
 #include "poeem/panels.h"
 #include "poeem/search.h"
@@ -90,4 +91,18 @@ inline Answer answer(const IndexView& view, const poeem::SearchRequest& request)
   Answer found{std::vector<std::int64_t>(size), std::vector<float>(size)};
   poeem::search(view, request, found.ids.data(), found.scores.data());
   return found;
+}
+
+// Whether each kernel of this machine answers a request as the scalar one does.
+inline bool kernels_answer_alike(const IndexView& view, poeem::SearchRequest request) {
+  request.kernel = "scalar";
+  // The truth sums row by row; what has its rows side by side takes the kernel's own products.
+  IndexView rows = view;
+  rows.codebooks_t = nullptr;
+  const Answer truth = answer(rows, request);
+  for (const poeem::Kernel& kernel : poeem::all_kernels()) {
+    request.kernel = kernel.name;
+    if (kernel.supported() && !(answer(view, request) == truth)) return false;
+  }
+  return true;
 }
