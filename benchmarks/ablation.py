@@ -1,9 +1,9 @@
 """Each ingredient of the recipe taken out or put in, one at a time, on validation pairs.
 
 All begin at the same warm start of the same float twin, and train the same steps; recall is that of
-exact search over T(x), which is what the engine answers. A row is kept when it is done; called
-again, the script goes on with what is missing, or was made with other defaults: each is compared
-with the "ours" of its own recipe only.
+exact search over T(x), which is what the engine answers. What needs more than other settings is in
+`tried.py`. A row is kept when it is done; called again, the script goes on with what is missing, or
+was made with other defaults: each is compared with the "ours" of its own recipe only.
 
     POEEM_DATA=../shared/data python benchmarks/ablation.py gowalla --bytes 8
     python benchmarks/ablation.py movielens-1m --only "ours,product codes"
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from common import RESULTS, circumstances
 from compare import SETS, settings, stamp
+from tried import TRIED
 
 from poeem.cli.output import say
 from poeem.config import Config
@@ -33,6 +34,7 @@ from poeem.evaluation.results import METRICS, ResultFile
 from poeem.files import atomic_write
 from poeem.training.display import Bar
 from poeem.training.loop import evaluate_state
+from poeem.training.objective import batch_losses
 from poeem.training.prepared import measured_pairs, prepare
 from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
@@ -83,8 +85,9 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "no dropout of later codewords": {"layer": {"tail_dropout": 0.0}},
     "no revival": {"layer": {"revive_window": 0}},
     "a rotation": {"layer": {"rotation": True}},
+    **{name: {} for name in TRIED},
 }
-"""Name -> settings that differ from the defaults."""
+"""Name -> settings that differ from the defaults; of `TRIED` none do."""
 
 
 MADE = ("mean", "verdicts", "rows")
@@ -233,7 +236,8 @@ def main() -> None:
             state = twin.joint_state(changed(recipe, CHANGES[name]))
             start = time.perf_counter()
             unwatched = dataclasses.replace(prepared, validation=None)
-            train_state(state, unwatched, display=Bar, title=name)
+            losses = TRIED[name](state, prepared.pairs) if name in TRIED else batch_losses
+            train_state(state, unwatched, display=Bar, title=name, losses=losses)
             state.model.eval()
             state.layer.eval()
             found = evaluate_state(state, evaluation, prepared.pairs)

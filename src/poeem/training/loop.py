@@ -22,7 +22,7 @@ from poeem.quantize.layer_state import Phase
 from poeem.training.checkpoint import save_checkpoint
 from poeem.training.demand import DemandLists, demand_lists
 from poeem.training.display import Display, Quiet
-from poeem.training.objective import batch_losses, quantizer_dropout, tail_dropout
+from poeem.training.objective import Losses, batch_losses, quantizer_dropout, tail_dropout
 from poeem.training.pairs import TrainingPairs
 from poeem.training.state import TrainingState, has_demand_lists
 
@@ -43,6 +43,7 @@ def train(
     display: Display | None = None,
     writer: ScalarWriter | None = None,
     on_warm_start: Callable[[TrainingState], None] | None = None,
+    losses: Losses = batch_losses,
 ) -> TrainingState:
     """Train from where `state` stands to the last epoch of its configuration.
 
@@ -57,6 +58,7 @@ def train(
         writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
         on_warm_start: called just before the warm start, e.g. to fork a twin from there; where a
             twin is trained, at the same point.
+        losses: what a step makes smaller; called once a step, before its gradients are taken.
 
     Returns:
         The same state.
@@ -88,7 +90,7 @@ def train(
             ):
                 position = state.epoch + state.batch / num_batches
                 state.set_rates(rate_factor(config, position, joint=layer is not None))
-                retrieval, extra = _checked_losses(state, pairs, users, items, log_q)
+                retrieval, extra = _checked_losses(losses, state, pairs, users, items, log_q)
                 state.zero_grad()
                 (retrieval + extra).backward()
                 state.optimize()
@@ -114,10 +116,15 @@ def train(
 
 
 def _checked_losses(
-    state: TrainingState, pairs: TrainingPairs, users: Tensor, items: Tensor, log_q: Tensor
+    losses: Losses,
+    state: TrainingState,
+    pairs: TrainingPairs,
+    users: Tensor,
+    items: Tensor,
+    log_q: Tensor,
 ) -> tuple[Tensor, Tensor | float]:
     try:
-        return batch_losses(state, pairs, users, items, log_q)
+        return losses(state, pairs, users, items, log_q)
     except NonFiniteError as error:
         raise NonFiniteError(
             f"training diverged in epoch {state.epoch + 1}, after {state.step} steps: {error}; "

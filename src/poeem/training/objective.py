@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,11 @@ from poeem.training.state import TrainingState, has_tail, is_long
 _FEW_PAIRS = 16
 _MANY_PAIRS = 48
 
+Losses = Callable[
+    [TrainingState, TrainingPairs, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | float]
+]
+"""What `batch_losses` is: a function of state, pairs, users, items and log_q."""
+
 
 def batch_losses(
     state: TrainingState, pairs: TrainingPairs, users: Tensor, items: Tensor, log_q: Tensor
@@ -36,7 +43,7 @@ def batch_losses(
     asking = pairs.histories.of(users, without=items).to(state.device)
     users, items = users.to(state.device), items.to(state.device)
     queries = model.encode_queries(asking)
-    vectors, near, lists, extra = _item_vectors(state, items)
+    vectors, near, lists, extra = item_vectors(state, items)
     if near is not None and lists is not None and config.train.coarse_weight:
         extra = extra + config.train.coarse_weight * _list_loss(state, queries, near, lists)
     if state.frozen is not None and config.train.frozen_negatives:
@@ -59,7 +66,7 @@ def _frozen_loss(
     drawn = drawn_items(state)
     rows, columns = pairs.histories.places(users.cpu(), drawn)
     drawn, known = drawn.to(state.device), (rows.to(state.device), columns.to(state.device))
-    quantized = _item_vectors(state, drawn)[0]
+    quantized = item_vectors(state, drawn)[0]
     temperature, share = state.config.model.temperature, state.config.train.distillation_share
     loss = queries.new_zeros(())
     if share < 1:
@@ -114,10 +121,13 @@ def evenly_drawn(count: int, num_items: int, seed: int, step: int) -> Tensor:
     return drawn
 
 
-def _item_vectors(
+def item_vectors(
     state: TrainingState, items: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | float]:
-    """Return item vectors as the index sees them, their lists' centroids, lists, layer's loss."""
+    """Return item vectors as the index sees them, their lists' centroids, lists, layer's loss.
+
+    items: int64 [n], on the state's device.
+    """
     if state.layer is not None and state.frozen is not None:
         codes, lists = state.frozen.of(items)
         return *state.layer.lookup(codes, lists), lists, 0.0

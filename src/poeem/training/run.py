@@ -18,6 +18,7 @@ from poeem.training.checkpoint import load_checkpoint
 from poeem.training.display import Display
 from poeem.training.folder import Catalogue, RunFolder
 from poeem.training.loop import train
+from poeem.training.objective import Losses, batch_losses
 from poeem.training.prepared import Prepared, prepare
 from poeem.training.state import TrainingState, check_distillation, has_demand_lists
 
@@ -172,6 +173,7 @@ def train_state(
     title: str = "training",
     writer: ScalarWriter | None = None,
     on_warm_start: Callable[[TrainingState], None] | None = None,
+    losses: Losses = batch_losses,
 ) -> TrainingState:
     """Train a state to its last epoch; see `poeem.training.loop.train`."""
     settings = state.config.train
@@ -192,6 +194,7 @@ def train_state(
         display=shown,
         writer=writer,
         on_warm_start=on_warm_start,
+        losses=losses,
     )
 
 
