@@ -8,7 +8,8 @@ begins with that of its own which ends lowest on the set, and the others are tol
 1,024, where a run takes up to a quarter of an hour, it is the size that was best of dim 512.
 
     POEEM_DATA=../shared/data python benchmarks/rotation.py
-    python benchmarks/rotation.py --sets generated-1024    # the others stay as they were measured
+    python benchmarks/rotation.py --sets generated-1024    # other sets stay as they were measured
+    python benchmarks/rotation.py --sets generated-512 --ways Cayley    # so do its other ways
     python benchmarks/rotation.py --only-cost
 """
 
@@ -66,7 +67,7 @@ WAYS: dict[str, tuple[Way, tuple[float, ...]]] = {
 """Name -> what moves the rotation, and the step sizes it is tried with (none = it has none)."""
 SIZES_OF = {"generated-1024": "generated-512"}
 """A set -> the set whose best step sizes it takes."""
-STEEPEST_UP_TO = 128  # a matching takes a second there, eight times as long for twice the size
+STEEPEST_UP_TO = 512  # a matching takes two seconds there, ten times as long for twice the size
 
 
 def vectors_of(name: str) -> Tensor:
@@ -207,6 +208,7 @@ def main() -> None:
     """Run every way on every set; write figures and picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="of sets that were measured before")
     parser.add_argument("--faiss", choices=SETS)
     parser.add_argument("--only-cost", action="store_true", help="one step against one SVD")
     options = parser.parse_args()
@@ -216,23 +218,26 @@ def main() -> None:
     if options.faiss:
         print(json.dumps(faiss_opq(options.faiss)))
         return
-    found = _kept(options.sets)
-    for name in [name for name in options.sets if name not in found]:
-        found[name] = {"steps": SETS[name][2], **measured(name, found)}
+    found = _kept([] if options.ways else options.sets)
+    for name in options.sets:
+        of_ways = measured(name, found, options.ways)
+        found[name] = {"steps": SETS[name][2], **of_ways}
         keep({each: found[each] for each in SETS if each in found})
     write_result("rotation_cost", {"one_step": step_costs()})
 
 
-def measured(name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def measured(
+    name: str, found: dict[str, dict[str, Any]], only: list[str] | None = None
+) -> dict[str, Any]:
     """Return the mark of Faiss OPQ, and the curve of every way at its best step size.
 
-    found: what there is of other sets.
+    found: what there is of other sets, and of this one's ways that are not among `only`.
     """
     command = [sys.executable, __file__, "--faiss", name]
     mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     dim = vectors_of(name).shape[1]
-    curves = {}
-    for way in [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]:
+    curves = found[name]["ways"] if only else {}
+    for way in only or [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]:
         rates: tuple[float | None, ...] = WAYS[way][1] or (None,)
         if name in SIZES_OF:
             rates = (found[SIZES_OF[name]]["ways"][way]["step_size"],)
@@ -244,6 +249,7 @@ def measured(name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
             if tried[rate] == min(tried.values()):
                 curves[way] = curve
         curves[way]["tried"] = {str(rate): round(value, 4) for rate, value in tried.items()}
+    curves = {way: curves[way] for way in WAYS if way in curves}
     return {"faiss_opq_distortion": mark, "ways": curves}
 
 

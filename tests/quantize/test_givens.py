@@ -2,6 +2,7 @@
 
 import math
 
+import networkx  # torch brings it along
 import pytest
 import torch
 
@@ -177,6 +178,25 @@ def test_steepest_pairs_have_the_largest_total(dim):
         assert [partner[p].item() for p in partner] == list(range(dim))
         assert total(weights, partner).item() / 2 == pytest.approx(best(list(range(dim))))
         assert total(weights, greedy_pairs(weights)) <= total(weights, partner) + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+@pytest.mark.parametrize("dim", [40, 41])
+def test_steepest_pairs_are_those_of_a_slow_library(dim, scale):
+    weights = torch.randn(dim, dim, generator=torch.Generator().manual_seed(dim)).double()
+    weights = (weights - weights.T).abs() * scale
+    found = networkx.max_weight_matching(networkx.from_numpy_array(weights.numpy()), True)
+    wanted = sum(weights[i, j].item() for i, j in found)
+    assert total(weights, steepest_pairs(weights)).item() / 2 == pytest.approx(
+        wanted, rel=1e-9, abs=0
+    )
+
+
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_equal_weights_are_paired_too(weight):
+    partner = steepest_pairs(torch.full((6, 6), weight)).tolist()
+    assert [partner[p] for p in partner] == list(range(6))
+    assert all(p != i for i, p in enumerate(partner))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7, 64])

@@ -309,13 +309,17 @@ def _greedy_pairs_on_host(weights: Tensor) -> Tensor:
 def steepest_pairs(weights: Tensor) -> Tensor:
     """Return the pairing of the largest total weight, as `greedy_pairs` does nearly and cheaply.
 
-    Source: Edmonds, Paths, trees and flowers, 1965; by networkx, which torch brings along.
-    """
-    import networkx
+    Weights are rounded to 2^-52 of the largest, as the library wants integers.
 
-    graph = networkx.from_numpy_array(weights.detach().cpu().double().numpy())
+    Source: Edmonds, Paths, trees and flowers, 1965; by rustworkx.
+    """
+    import rustworkx
+
+    heavy = weights.detach().cpu().double()
+    heavy = (heavy / (heavy.max() or 1.0) * 2.0**52).round() + 1  # 0 would be no edge
+    graph = rustworkx.PyGraph.from_adjacency_matrix(heavy.fill_diagonal_(0).numpy())
     partner = torch.arange(len(weights))
-    for i, j in networkx.max_weight_matching(graph, maxcardinality=True):
+    for i, j in rustworkx.max_weight_matching(graph, max_cardinality=True, weight_fn=int):
         partner[i], partner[j] = j, i
     return partner.to(weights.device)
 
