@@ -18,11 +18,11 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from ablation_rows import OURS, moved_by
 from common import RESULTS, circumstances
 from compare import SETS, settings, stamp
 from tried import TRIED
@@ -40,7 +40,6 @@ from poeem.training.recipes import recipe_config
 from poeem.training.run import train_state
 from poeem.training.twin import LeftOpen, TwinFolder, left_open, settings_mark
 
-OURS = "ours"
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     OURS: {},
     "product codes": {"layer": {"family": "product"}},
@@ -135,24 +134,6 @@ def mark_of(recipe: Config, name: str, left: LeftOpen) -> str:
     left: what settings left open come to with the data.
     """
     return settings_mark(changed(recipe, CHANGES[name]), joint=True, left=left)
-
-
-def moved_by(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
-    """Return by how many per cent each change moves recall@100, size by size.
-
-    Means over the seeds in which both the change and its own recipe's "ours" were run.
-    """
-    found = {(r["bytes"], r["name"], r["seed"]): r for r in rows}
-    ratios: dict[tuple[int, str], list[float]] = {}
-    for (size, name, seed), row in found.items():
-        ours = found.get((size, OURS, seed))
-        if name != OURS and ours is not None and ours["settings"] == row.get("recipe"):
-            ratio = row["recall@100"] / ours["recall@100"]
-            ratios.setdefault((size, name), []).append(ratio)
-    moved: dict[int, dict[str, float]] = {}
-    for (size, name), each in ratios.items():
-        moved.setdefault(size, {})[name] = 100 * (sum(each) / len(each) - 1)
-    return dict(sorted(moved.items()))
 
 
 def draw(results: ResultFile, data: str, notes: dict[str, str] | None = None) -> None:

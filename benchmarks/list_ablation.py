@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation import MADE, OURS, changed, draw
+from ablation import MADE, changed, draw
+from ablation_rows import OURS
 from common import RESULTS, circumstances
 from compare import SETS, settings, stamp
 

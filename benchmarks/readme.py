@@ -1,7 +1,7 @@
-"""Writes the figures of both READMEs from the files in results/, so that none is typed by hand.
+"""Writes the figures of the documents from the files in results/, so that none is typed by hand.
 
 python benchmarks/readme.py            # rewrite
-python benchmarks/readme.py --check    # exit 1 if README and results differ; a test does this
+python benchmarks/readme.py --check    # exit 1 if they and results differ; a test does this
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from readme_compared import compared, comparison, headline
+from readme_recipe import ablation, rotations
 from readme_rows import table
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
@@ -19,6 +20,8 @@ import tables as engine_tables
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+DESIGN = ROOT / "DESIGN.md"
+RECIPE = ROOT / "docs" / "recipe.md"
 ENGINE = ROOT / "benchmarks" / "engine" / "README.md"
 
 
@@ -38,12 +41,14 @@ def rendered(text: str, blocks: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Rewrite or check both READMEs."""
+    """Rewrite or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     blocks = {
         README: {"headline": headline(), "comparison": comparison(compared()), "table": table()},
+        DESIGN: {"rotation": rotations()},
+        RECIPE: {"ablation": ablation()},
         ENGINE: engine_tables.blocks(),
     }
     for path, each in blocks.items():

@@ -46,10 +46,18 @@ SETS = {
     "generated-1024": (64, 4_096, 300),
 }
 Way = Callable[..., torch.optim.Optimizer]
+
+
+def many_turns(params: list[Tensor], lr: float) -> GivensDescent:
+    """Return greedy Givens descent of dim / 32 turns a step."""
+    return GivensDescent(params, lr=lr, turns=len(params[0]) // 32)
+
+
 WAYS: dict[str, tuple[Way, tuple[float, ...]]] = {
     "Givens, random pairs": (functools.partial(GivensDescent, pairs="random"), (0.2, 0.4, 0.8)),
     "Givens, greedy pairs": (functools.partial(GivensDescent, pairs="greedy"), (0.2, 0.4, 0.8)),
     "Givens, steepest pairs": (functools.partial(GivensDescent, pairs="steepest"), (0.4,)),
+    "Givens, greedy pairs, dim / 32 turns a step": (many_turns, (0.1, 0.2, 0.4)),
     "Givens, greedy pairs, plain steps": (
         functools.partial(GivensDescent, pairs="greedy", step_size="plain"),
         (30.0, 100.0, 300.0),
@@ -68,6 +76,7 @@ WAYS: dict[str, tuple[Way, tuple[float, ...]]] = {
 SIZES_OF = {"generated-1024": "generated-512"}
 """A set -> the set whose best step sizes it takes."""
 STEEPEST_UP_TO = 512  # a matching takes two seconds there, ten times as long for twice the size
+MANY_TURNS_FROM = 64  # below, dim / 32 is 1
 
 
 def vectors_of(name: str) -> Tensor:
@@ -237,7 +246,7 @@ def measured(
     mark = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     dim = vectors_of(name).shape[1]
     curves = found[name]["ways"] if only else {}
-    for way in only or [w for w in WAYS if "steepest" not in w or dim <= STEEPEST_UP_TO]:
+    for way in only or ways_of(dim):
         rates: tuple[float | None, ...] = WAYS[way][1] or (None,)
         if name in SIZES_OF:
             rates = (found[SIZES_OF[name]]["ways"][way]["step_size"],)
@@ -251,6 +260,15 @@ def measured(
         curves[way]["tried"] = {str(rate): round(value, 4) for rate, value in tried.items()}
     curves = {way: curves[way] for way in WAYS if way in curves}
     return {"faiss_opq_distortion": mark, "ways": curves}
+
+
+def ways_of(dim: int) -> list[str]:
+    """Return the ways that are run with so many dims."""
+    left_out = {
+        "Givens, steepest pairs": dim > STEEPEST_UP_TO,
+        "Givens, greedy pairs, dim / 32 turns a step": dim < MANY_TURNS_FROM,
+    }
+    return [way for way in WAYS if not left_out.get(way)]
 
 
 def _kept(again: list[str]) -> dict[str, dict[str, Any]]:

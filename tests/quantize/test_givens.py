@@ -393,3 +393,33 @@ def test_of_two_rotations_none_is_turned_where_one_gradient_is_no_number():
     with pytest.raises(NonFiniteError, match="nothing was turned"):
         optimizer.step()
     assert all(torch.equal(param, torch.eye(8)) for param in params)
+
+
+@pytest.mark.parametrize("pairs", ["greedy", "random", "steepest"])
+@pytest.mark.parametrize("step_size", ["plain", "adam"])
+def test_several_turns_are_as_many_steps_by_the_same_gradient(pairs, step_size):
+    start, gradient = random_rotation(9, 1), torch.randn(9, 9)
+    one, several = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    settings = {"lr": 0.01, "pairs": pairs, "step_size": step_size}
+    step, turn = GivensDescent([one], **settings), GivensDescent([several], turns=3, **settings)
+    for _ in range(50):
+        one.grad = several.grad = gradient
+        for _ in range(3):
+            step.step()
+        turn.step()
+        assert torch.equal(one, several)
+    assert not torch.equal(one, start)
+    assert step.state[one]["step"] == turn.state[several]["step"] == 150
+    assert orthonormality_error(several) < 1e-5
+
+
+def test_several_turns_refuse_before_any_what_one_of_them_could_not_square():
+    rotation = torch.nn.Parameter(torch.eye(4))
+    optimizer = GivensDescent([rotation], turns=2)
+    rotation.grad = torch.full((4, 4), 5e18)
+    with pytest.raises(NonFiniteError, match="nothing was turned"):
+        optimizer.step()
+    assert torch.equal(rotation, torch.eye(4))
+    for turns in (0, -1, 1.5, True, None):
+        with pytest.raises(ConfigError, match="turns: got"):
+            GivensDescent([rotation], turns=turns)

@@ -156,7 +156,7 @@ def scheduled(state: TrainingState, num_batches: int) -> TrainConfig:
     Few steps with the index do towers and codewords little good, more of the last phase does, and a
     fit before it. What few is depends on the towers: vectors of texts share their tokens and those
     of histories their items, so that all move in every step, those of ids when their turn comes
-    (DESIGN.md, "The recipe").
+    (docs/recipe.md).
 
     Args:
         num_batches: steps of an epoch.

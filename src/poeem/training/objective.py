@@ -161,7 +161,7 @@ def quantizer_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
 
     Found on validation pairs, in single runs: dropout gains where there are 9 pairs a user
     (amazon-book), costs a little at 27 (gowalla), and more at 76 (movielens-1m), or where a query
-    is made of items or words; DESIGN.md, "The recipe", has the figures.
+    is made of items or words; docs/recipe.md has the figures.
     """
     told = state.config.layer.quantizer_dropout
     if state.config.layer.family != "residual":
@@ -176,7 +176,7 @@ def tail_dropout(state: TrainingState, pairs: TrainingPairs) -> float:
     """Return the layer's share as told; else 1 for long codes, unless ids have few or many pairs.
 
     Of ids, codes of more than 8 bytes are long, else of more than 16. Found on gowalla's validation
-    pairs; DESIGN.md, "The recipe", has what other sets say.
+    pairs; docs/recipe.md has what other sets say.
     """
     layer = state.config.layer
     if layer.family != "residual":
