@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every claim of the engine in one go, one after the other, on a machine that does nothing else; about two hours on two cores.
+# Every claim of the engine in one go, one after the other, on a machine that does nothing else; two to three hours on two cores.
 #   POEEM_DATA=data benchmarks/engine/all.sh [RUN TWIN [RUN_5]]     see task.py for the folders; left out, that claim is too
 # Needs faiss-cpu, scann, hnswlib and matplotlib. Writes benchmarks/results/engine_*.json and .png, and both READMEs.
 set -euo pipefail
@@ -16,14 +16,16 @@ run threads.py
 run survivors.py
 run filters.py
 run sizes.py
-run bench.py --items 10000000 --bytes 8 16 --rounds 3 --name engine_flat_10m
+run bench.py --items 10000000 --bytes 8 16 32 --rounds 3 --name engine_flat_10m
 run bench.py --items 10000000 --dim 128 --bytes 8 16 --rounds 3 --name engine_flat_10m_128
-run lists.py --items 10000000 --lists 4096 --bytes 8 16 --name engine_lists_10m
+run lists.py --items 10000000 --lists 4096 --bytes 8 16 --threads 1 2 --name engine_lists_10m
+run lists.py --items 10000000 --dim 128 --lists 4096 --bytes 8 16 --threads 1 2 --name engine_lists_10m_128
 run opening.py
 run encoding.py
 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3
 POEEM_KERNEL=avx2 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann "scann, 4 times the leaves" --name engine_curves_avx2
 run curves.py --threads 1 --rounds 3 --name engine_curves_1m
+run curves.py --dim 128 --threads 1 --rounds 3 --name engine_curves_1m_128
 run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove

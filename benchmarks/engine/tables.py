@@ -195,13 +195,13 @@ def opening() -> str:
 
 
 def encoding() -> str:
-    """Return microseconds a vector against Faiss: CPU time of one thread, wall time of several."""
+    """Return microseconds a vector against others: CPU time of one thread, wall of several."""
     found = result("engine_encoding")
     results = found["results"]
     counts = [key for key in next(iter(results.values())) if key.endswith("thread")]
     head = [""]
     for count in counts:
-        head += [f"ours, {count}", "Faiss", "times ours"]
+        head += [f"ours, {count}", "Faiss", "times ours", "torch, times ours"]
     rows = []
     for case, each in results.items():
         cells = [case]
@@ -209,7 +209,8 @@ def encoding() -> str:
             kind = "cpu" if count == "1 thread" else "wall"
             times = each[count]["microseconds"]
             cells += [f"{times[who][kind]:.2f}" for who in ("poeem", "faiss")]
-            cells.append(f"{each[count]['times_ours'][kind]:.1f}")
+            times = each[count]["times_ours"]
+            cells += [f"{times[who][kind]:.1f}" for who in ("faiss", "torch")]
         rows.append([*cells, f"{each['error']['poeem']:.3f} / {each['error']['faiss']:.3f}"])
     return on(found) + table([*head, "error, ours / Faiss"], rows)
 
@@ -289,6 +290,7 @@ TABLES = {
     "engine_lists": ("lists", lambda: lists("engine_lists")),
     "engine_lists_128": ("lists_128", lambda: lists("engine_lists_128")),
     "engine_lists_10m": ("lists_10m", lambda: lists("engine_lists_10m")),
+    "engine_lists_10m_128": ("lists_10m_128", lambda: lists("engine_lists_10m_128")),
     "engine_lists_glove": ("lists_glove", lambda: lists("engine_lists_glove")),
     "engine_flat_intel": ("flat_intel", lambda: flat("engine_flat_intel")),
     "engine_lists_intel": ("lists_intel", lambda: lists("engine_lists_intel")),
@@ -305,6 +307,7 @@ TABLES = {
         lambda: curves("engine_curves_glove_avx2"),
     ),
     "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
+    "engine_curves_1m_128": ("curves_1m_128", lambda: curves("engine_curves_1m_128")),
     "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
     "engine_curves_1m_intel": ("curves_1m_intel", lambda: curves("engine_curves_1m_intel")),
