@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -330,42 +332,74 @@ def build(threads: int) -> dict[str, Any]:
 
 
 def draw(figures: dict[str, Any], title: str, path: Path) -> None:
-    """Draw the parts that are there."""
+    """Draw the parts that are there, each in panels of its own."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 8.5), dpi=130, layout="constrained")
+    panels = [(part, panel) for part in PANELS if part in figures for panel in PANELS[part]]
+    columns = max(1, min(3, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(5 * columns, 4.25 * rows), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontweight="bold")
-    (use, distortion, recall), (by_probes, by_probes_floats, seconds) = figure.subplots(2, 3)
-    for name, curve in figures.get("codewords", {}).items():
-        use.plot(curve["step"], [100 * v for v in curve["used_codewords"]], "o-", label=name)
-    _label(use, "codewords in use", "steps", "% of codewords")
-    for name, curve in figures.get("rotation", {}).items():
-        distortion.plot(curve["step"], curve["distortion"], "o-", label=name)
-        recall.plot(curve["step"], curve["quantized_recall@100"], "o-", label=name)
-    _label(distortion, "distortion with and without rotation", "steps", "mean |x - T(x)|^2")
-    _label(recall, "recall with and without rotation", "steps", "recall@100 of the codes")
-    found = figures.get("probes")
-    for axes, kind in ((by_probes, "codes"), (by_probes_floats, "floats")):
-        for lists in ("learned lists", "k-means lists") if found else ():
-            for name in (f"{lists}, {kind}", f"{lists}, residual {kind}"):
-                if name in found["recall@100"]:
-                    values = found["recall@100"][name]
-                    axes.plot(found["num_probes"], values, "o-", label=name)
-        if kind == "codes" and "paper_probes" in figures:
-            curve = figures["paper_probes"]
-            axes.plot(curve["num_probes"], curve["recall@100"], "o-", label="the paper's lists")
-        axes.set_xscale("log", base=2)
-        _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
-    found = figures.get("build")
-    for side, label in BUILD_SIDES.items():
-        if found:
-            seconds.plot(found["items"], found["seconds"][side], "o-", label=label)
-    seconds.set_xscale("log")
-    seconds.set_yscale("log")
-    _label(seconds, "from vectors to an index, 8 bytes", "items", "seconds")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (_, panel) in zip(places, panels, strict=False):
+        panel(axes, figures)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
     figure.savefig(path)
+
+
+def _draw_use(axes: Any, figures: dict[str, Any]) -> None:
+    for name, curve in figures["codewords"].items():
+        axes.plot(curve["step"], [100 * v for v in curve["used_codewords"]], "o-", label=name)
+    _label(axes, "codewords in use", "steps", "% of codewords")
+
+
+def _draw_distortion(axes: Any, figures: dict[str, Any]) -> None:
+    for name, curve in figures["rotation"].items():
+        axes.plot(curve["step"], curve["distortion"], "o-", label=name)
+    _label(axes, "distortion with and without rotation", "steps", "mean |x - T(x)|^2")
+
+
+def _draw_recall(axes: Any, figures: dict[str, Any]) -> None:
+    for name, curve in figures["rotation"].items():
+        axes.plot(curve["step"], curve["quantized_recall@100"], "o-", label=name)
+    _label(axes, "recall with and without rotation", "steps", "recall@100 of the codes")
+
+
+def _draw_probes(axes: Any, figures: dict[str, Any], kind: str) -> None:
+    found = figures["probes"]
+    for lists in ("learned lists", "k-means lists"):
+        for name in (f"{lists}, {kind}", f"{lists}, residual {kind}"):
+            if name in found["recall@100"]:
+                axes.plot(found["num_probes"], found["recall@100"][name], "o-", label=name)
+    if kind == "codes" and "paper_probes" in figures:
+        curve = figures["paper_probes"]
+        axes.plot(curve["num_probes"], curve["recall@100"], "o-", label="the paper's lists")
+    axes.set_xscale("log", base=2)
+    _label(axes, f"lists visited, {kind}", f"of {NUM_LISTS} lists", "recall@100")
+
+
+def _draw_seconds(axes: Any, figures: dict[str, Any]) -> None:
+    found = figures["build"]
+    for side, label in BUILD_SIDES.items():
+        axes.plot(found["items"], found["seconds"][side], "o-", label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _label(axes, "from vectors to an index, 8 bytes", "items", "seconds")
+
+
+PANELS: dict[str, tuple[Callable[[Any, dict[str, Any]], None], ...]] = {
+    "codewords": (_draw_use,),
+    "rotation": (_draw_distortion, _draw_recall),
+    "probes": (
+        functools.partial(_draw_probes, kind="codes"),
+        functools.partial(_draw_probes, kind="floats"),
+    ),
+    "build": (_draw_seconds,),
+}
+"""Part of the figures -> what draws each of its panels."""
 
 
 def _label(axes: Any, title: str, x: str, y: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from readme_files import RESULTS, exists, link, means, result
+from readme_files import RESULTS, link, means, result
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 from curve_tables import ratios_at_recalls
@@ -301,17 +301,20 @@ def new_items() -> str:
 
 def paper_figures() -> list[Row]:
     """Return a line for each of the paper's own figures that was made."""
-    name = "paper_figures_gowalla"
-    if not exists(name):
-        return []
-    found, lines = result(name)["figures"], []
+    paths = sorted(RESULTS.glob("paper_figures_*.json"), reverse=True)  # the one with most first
+    return [row for path in paths for row in _paper_figures_of(path.stem)]
+
+
+def _paper_figures_of(name: str) -> list[Row]:
+    file = result(name)
+    data, found, lines = file["data"], file["figures"], []
     if "codewords" in found:
         text = "; ".join(
             f"{label} {v['used_codewords'][0]:.1%} and {v['used_codewords'][-1]:.1%}, recall@100 "
             f"{v['quantized_recall@100'][-1]:.4f}"
             for label, v in found["codewords"].items()
         )
-        what = "gowalla, the paper's recipe: codewords in use where the index begins and in the end"
+        what = f"{data}, the paper's recipe: codewords in use where the index begins and in the end"
         lines.append((what, f"{text} (one seed)", link(name)))
     if "rotation" in found:
         text = "; ".join(
@@ -319,7 +322,7 @@ def paper_figures() -> list[Row]:
             f"{v['quantized_recall@100'][-1]:.4f}"
             for label, v in found["rotation"].items()
         )
-        what = "gowalla, the paper's recipe: with and without a rotation"
+        what = f"{data}, the paper's recipe: with and without a rotation"
         lines.append((what, f"{text} (one seed)", link(name)))
     if "build" in found:
         seconds, ends = found["build"]["seconds"], (0, -1)
@@ -345,7 +348,7 @@ def paper_figures() -> list[Row]:
         text += f"; items in the first list {shares['learned']:.2%} against {shares['k-means']:.2%}"
         lines.append(
             (
-                "gowalla, 256 lists learned with the model: recall@100 by lists probed",
+                f"{data}, 256 lists learned with the model: recall@100 by lists probed",
                 text,
                 link(name),
             )
