@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every claim of the engine in one go, one after the other, on a machine that does nothing else; two to three hours on two cores.
+# Every claim of the engine in one go, one after the other, on a machine that does nothing else; about three hours on two cores.
 #   POEEM_DATA=data benchmarks/engine/all.sh [RUN TWIN [RUN_5]]     see task.py for the folders; left out, that claim is too
 # Needs faiss-cpu, scann, hnswlib and matplotlib. Writes benchmarks/results/engine_*.json and .png, and both READMEs.
 set -euo pipefail
@@ -26,6 +26,7 @@ run curves.py --items 200000 --lists 256 --threads 1 --rounds 3
 POEEM_KERNEL=avx2 run curves.py --items 200000 --lists 256 --threads 1 --rounds 3 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann "scann, 4 times the leaves" --name engine_curves_avx2
 run curves.py --threads 1 --rounds 3 --name engine_curves_1m
 run curves.py --dim 128 --threads 1 --rounds 3 --name engine_curves_1m_128
+run curves.py --items 10000000 --lists 4096 --threads 1 --rounds 2 --rivals "faiss ivfpq" "faiss ivf, 4-bit fast scan" scann --name engine_curves_10m
 run curves.py --items 200000 --lists 256 --dim 128 --threads 1 --rounds 3 --name engine_curves_128
 if [ -e "${POEEM_DATA:-data}/glove-6b-50d" ]; then
   run bench.py --data glove-6b-50d --bytes 10 25 --name engine_flat_glove

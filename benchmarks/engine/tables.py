@@ -308,6 +308,7 @@ TABLES = {
     ),
     "engine_curves_1m": ("curves_1m", lambda: curves("engine_curves_1m")),
     "engine_curves_1m_128": ("curves_1m_128", lambda: curves("engine_curves_1m_128")),
+    "engine_curves_10m": ("curves_10m", lambda: curves("engine_curves_10m")),
     "engine_task_gowalla": ("task", lambda: task("engine_task_gowalla")),
     "engine_task_gowalla_5": ("task_5", lambda: task("engine_task_gowalla_5")),
     "engine_curves_1m_intel": ("curves_1m_intel", lambda: curves("engine_curves_1m_intel")),
