@@ -209,7 +209,9 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         row[1].set(
             title=name, xlabel="processor seconds spent on moving the rotation", xscale="log"
         )
-    axes[0][0].legend(frameon=False, fontsize=8)
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.lines}
+    shown = {way: lines[way] for way in WAYS if way in lines}
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=4, fontsize=8)
     figure.savefig(path)
 
 

@@ -49,7 +49,7 @@ class GivensDescent(torch.optim.Optimizer):
         turns: so many pairings are chosen and turned by one gradient, each where the turns before
             have led: it is the same for all of them, as the loss is linear in R while codes stay.
             One turns dim / 2 of all dim * (dim - 1) / 2 planes, so many dims want more: on fixed
-            vectors dim / 32 end as low as a turn of all planes at once, in a fraction of the time.
+            vectors dim / 32 end as low as turns of all planes at once do (DESIGN.md).
         seed: seed of the random pairing.
 
     Raises:
