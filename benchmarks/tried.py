@@ -259,4 +259,5 @@ TRIED: dict[str, Prepare] = {
     "hard negatives alone in the frozen epoch": frozen_hard_negatives(200, alone=True),
     "hard negatives in the joint epochs": joint_hard_negatives(100, 0.1),
 }
-"""Name of the row -> what prepares a state for it."""
+"""Name of the row -> what prepares a state for it. One that is changed wants another name: rows are
+kept by their names and by settings that all of these share."""

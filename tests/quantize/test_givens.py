@@ -413,6 +413,22 @@ def test_several_turns_are_as_many_steps_by_the_same_gradient(pairs, step_size):
     assert orthonormality_error(several) < 1e-5
 
 
+def test_what_was_saved_before_there_were_several_turns_goes_on():
+    start, gradient = random_rotation(6, 1), torch.randn(6, 6)
+    found = []
+    for older in (False, True):
+        rotation = torch.nn.Parameter(start.clone())
+        optimizer = GivensDescent([rotation])
+        saved = optimizer.state_dict()
+        if older:
+            del saved["param_groups"][0]["turns"]
+        optimizer.load_state_dict(saved)
+        rotation.grad = gradient
+        optimizer.step()
+        found.append(rotation.detach())
+    assert torch.equal(*found)
+
+
 def test_several_turns_refuse_before_any_what_one_of_them_could_not_square():
     rotation = torch.nn.Parameter(torch.eye(4))
     optimizer = GivensDescent([rotation], turns=2)

@@ -73,10 +73,22 @@ class GivensDescent(torch.optim.Optimizer):
         turns: int = 1,
         seed: int = 0,
     ) -> None:
-        defaults = dict(lr=lr, pairs=pairs, step_size=step_size, betas=betas)  # noqa: C408
-        defaults |= {"turns": turns, "seed": seed}
+        defaults = {
+            "lr": lr,
+            "pairs": pairs,
+            "step_size": step_size,
+            "betas": betas,
+            "turns": turns,
+            "seed": seed,
+        }
         # A layer without a rotation has no such parameters, and the same loop should run.
         super().__init__(list(params) or [{"params": []}], defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was saved, also before there was a setting `turns`."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("turns", 1)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own, checked as those of the constructor.
@@ -323,7 +335,12 @@ def _greedy_pairs_on_host(weights: Tensor) -> Tensor:
 def steepest_pairs(weights: Tensor) -> Tensor:
     """Return the pairing of the largest total weight, as `greedy_pairs` does nearly and cheaply.
 
-    Weights are rounded to 2^-52 of the largest, as the library wants integers.
+    Args:
+        weights: float [dim, dim], symmetric, not negative, finite; the diagonal is ignored. Rounded
+            to 2^-52 of the largest, as the library wants integers.
+
+    Returns:
+        int64 [dim], the partner of each row; a row left over is its own partner.
 
     Source: Edmonds, Paths, trees and flowers, 1965; by rustworkx.
     """

@@ -58,7 +58,7 @@ def train(
         writer: TensorBoard's `SummaryWriter`, or anything with its `add_scalar`.
         on_warm_start: called just before the warm start, e.g. to fork a twin from there; where a
             twin is trained, at the same point.
-        losses: what a step makes smaller; called once a step, before its gradients are taken.
+        losses: what a step makes smaller, arguments as those of `batch_losses`; called once a step.
 
     Returns:
         The same state.

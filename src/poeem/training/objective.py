@@ -26,7 +26,8 @@ _MANY_PAIRS = 48
 Losses = Callable[
     [TrainingState, TrainingPairs, Tensor, Tensor, Tensor], tuple[Tensor, Tensor | float]
 ]
-"""What `batch_losses` is: a function of state, pairs, users, items and log_q."""
+"""What `batch_losses` is: from state, pairs, users, items and log_q to two scalars, the retrieval
+loss and what the layer adds, whose sum a step makes smaller."""
 
 
 def batch_losses(
